@@ -1,0 +1,41 @@
+"""The fuse of the dead letters: when too much of a partition is bad, something else is wrong, and the partition stops."""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+WINDOW = 1000
+"""Records looked back on."""
+
+MOST_IN_WINDOW = 50
+"""More bad records than this among the last WINDOW stop the partition (5 %)."""
+
+MOST_IN_A_ROW = 50
+"""This many bad records one after the other stop the partition."""
+
+
+@dataclass(slots=True)
+class Fuse:
+    """Counts the bad among the last records of one partition."""
+
+    recent: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
+    bad: int = 0
+    run: int = 0
+
+    def would_blow(self, verdicts: Iterable[bool]) -> bool:
+        """Whether these further records, True for bad, are too much. Changes nothing."""
+        trial = Fuse(deque(self.recent, maxlen=WINDOW), self.bad, self.run)
+        return any(trial._count(verdict) for verdict in verdicts)
+
+    def add(self, verdicts: Iterable[bool]) -> None:
+        """Remember records whose transaction has committed."""
+        for verdict in verdicts:
+            self._count(verdict)
+
+    def _count(self, bad: bool) -> bool:
+        if len(self.recent) == WINDOW:
+            self.bad -= self.recent[0]
+        self.recent.append(bad)
+        self.bad += bad
+        self.run = self.run + 1 if bad else 0
+        return self.bad > MOST_IN_WINDOW or self.run >= MOST_IN_A_ROW

@@ -1,0 +1,141 @@
+"""Publish the outbox: every committed event, in version order per key, also when two relays overlap.
+
+Compaction keeps the last record written, not the highest version, so an old relay must not be able to write behind a new
+one. Who relays is decided by a lease; a relay that lost it without noticing (frozen, cut off, its request still on the
+way) is stopped by Kafka itself: each relay of a service uses the same `transactional.id`, so the newcomer's first request
+bumps the producer epoch and the broker refuses whatever the old one still sends (decision 0009). The transaction is a
+fence, not the guarantee: rows leave the outbox only when their transaction has committed, and readers take copies.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from aiokafka import AIOKafkaProducer
+
+from shared.chassis import outbox, telemetry
+from shared.chassis.database import Pool
+from shared.chassis.lease import Lease
+from shared.contracts.topics import REFUSED_RECORD_BYTES
+
+log = logging.getLogger(__name__)
+
+BATCH = 4000
+"""Rows per Kafka transaction."""
+
+IDLE_S = 0.05
+"""Pause after an empty look at the outbox, seconds: what an API process announces waits at most this long."""
+
+STANDBY_S = 1.0
+"""Pause between attempts at the lease, seconds."""
+
+STATE_S = 2.0
+"""Pause between measurements of the outbox, seconds."""
+
+TRANSACTION_TIMEOUT_MS = 15_000
+"""After this the broker aborts the open transaction of a relay that died, milliseconds."""
+
+
+class Relay:
+    """The publishing loop of one process; of all processes of a service one publishes at a time."""
+
+    def __init__(self, pool: Pool, bootstrap_servers: Sequence[str], service: str) -> None:
+        self._pool = pool
+        self._bootstrap_servers = list(bootstrap_servers)
+        self._transactional_id = f"{service}-relay"
+        self._lease = Lease(pool, "relay")
+        self._wake = asyncio.Event()
+        self._measured_at = 0.0
+        self.trouble: str | None = None
+        """Why the last attempt failed; None while it works."""
+
+    def wake(self) -> None:
+        """Look at the outbox now: something was committed in this process."""
+        self._wake.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until `stop` is set. Trouble never ends the loop; it is told by `trouble` and retried."""
+        while not stop.is_set():
+            try:
+                if await self._lease.acquire():
+                    await self._publish_while_held(stop)
+                else:
+                    self.trouble = None
+                    await _pause(stop, STANDBY_S)
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001  (whatever it was, the next round starts from the rows)
+                self.trouble = type(error).__name__
+                log.warning("relay starts over", extra={"error": type(error).__name__})
+                await _pause(stop, STANDBY_S)
+        await self._release()
+
+    async def _publish_while_held(self, stop: asyncio.Event) -> None:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._bootstrap_servers,
+            transactional_id=self._transactional_id,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            acks="all",
+            enable_idempotence=True,
+            compression_type="lz4",
+            max_batch_size=262_144,
+            max_request_size=REFUSED_RECORD_BYTES + 65_536,
+            request_timeout_ms=10_000,
+        )
+        try:
+            await producer.start()
+            telemetry.RELAY_TAKEOVERS.inc()
+            while not stop.is_set() and await self._lease.acquire():
+                self._wake.clear()
+                done = await self._publish_batch(producer)
+                self.trouble = None
+                await self._measure()
+                if done < BATCH:
+                    await _pause_until(self._wake, IDLE_S)
+        finally:
+            # A producer in an unknown state is thrown away whole; the next one starts with a new epoch.
+            await asyncio.wait_for(asyncio.gather(producer.stop(), return_exceptions=True), 5)
+
+    async def _publish_batch(self, producer: AIOKafkaProducer) -> int:
+        async with self._pool.acquire() as connection:
+            rows = await outbox.pending(connection, BATCH)
+        if not rows:
+            return 0
+        async with producer.transaction():
+            sent = [
+                await producer.send(row.topic, key=row.key, value=row.value, partition=row.partition, headers=row.headers)
+                for row in rows
+            ]
+            await asyncio.gather(*sent)
+        async with self._pool.acquire() as connection:
+            await outbox.published(connection, [row.seq for row in rows])
+        for topic in {row.topic for row in rows}:
+            telemetry.RELAYED.labels(topic).inc(sum(row.topic == topic for row in rows))
+        return len(rows)
+
+    async def _measure(self) -> None:
+        if time.monotonic() - self._measured_at < STATE_S:
+            return
+        self._measured_at = time.monotonic()
+        async with self._pool.acquire() as connection:
+            waiting, age = await outbox.state(connection)
+        telemetry.OUTBOX_PENDING.set(waiting)
+        telemetry.OUTBOX_AGE.set(age)
+
+    async def _release(self) -> None:
+        try:
+            await asyncio.wait_for(self._lease.release(), 2)
+        except Exception as error:  # noqa: BLE001  (a lease that was not given back expires)
+            log.warning("lease was not given back", extra={"error": type(error).__name__})
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    await _pause_until(stop, seconds)
+
+
+async def _pause_until(event: asyncio.Event, seconds: float) -> None:
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,120 @@
+"""CloudEvents 1.0 as this house uses it: the attributes, the contract base class, the catalogue entry of one event type.
+
+Binary mode on Kafka: attributes travel as headers `ce_<name>`, `datacontenttype` as `content-type`, the record value is `data`.
+Source: CloudEvents 1.0.2, Kafka protocol binding 3.2; W3C Trace Context for `traceparent`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+SPECVERSION = "1.0"
+"""The only CloudEvents version spoken here."""
+
+JSON = "application/json"
+"""`datacontenttype` of every event of ours."""
+
+VIET_NAM = timezone(timedelta(hours=7), "+07")
+"""Viet Nam time has had no daylight saving since 1975; a source clock without offset is read in it (domain rule 4.4.4)."""
+
+def _with_offset(value: datetime) -> datetime:
+    """Read a timestamp without offset as Viet Nam time."""
+    return value if value.tzinfo is not None else value.replace(tzinfo=VIET_NAM)
+
+
+Instant = Annotated[datetime, AfterValidator(_with_offset)]
+"""An instant, ISO 8601. Without offset it is read as Viet Nam time (UTC+7)."""
+
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""An identifier as its source writes it: 1 to 200 characters, no control characters."""
+
+
+class Contract(BaseModel):
+    """Base of everything that travels as `data`.
+
+    Unknown fields are ignored (a newer writer must not break an older reader, and what nobody asked for is not kept);
+    known fields are judged strictly, so `"3"` is not 3.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
+
+
+class Envelope(BaseModel):
+    """The CloudEvents attributes of one event.
+
+    `id` is unique per `source`. `time` is when the fact was produced; when it was true in the world stands in the data
+    as `occurred_at`. Attributes not named here are extensions and are kept as they came.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow", strict=True)
+
+    specversion: str = Field(pattern=r"^1\.0$", description="CloudEvents version, always 1.0")
+    id: Word = Field(description="Unique per source; the same id with the same content is a copy")
+    source: Word = Field(description="URI reference of who says it, for example /platforms/bdhvs")
+    type: Word = Field(description="vn.hocvu.<owner>.<subject>.<past participle>.v<N>")
+    time: Instant | None = Field(default=None, description="When the fact was produced")
+    subject: Word | None = Field(default=None, description="What it is about, in the source's words")
+    datacontenttype: str | None = Field(default=None, pattern=r"^application/json(;.*)?$", description="application/json")
+    dataschema: Word | None = Field(default=None, description="URI of the schema of data")
+    partitionkey: Word | None = Field(default=None, description="Extension: becomes the Kafka key")
+    traceparent: str | None = Field(
+        default=None, pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", description="W3C trace context"
+    )
+
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class EventType(Generic[T_co]):
+    """One entry of the catalogue: a type, what it means, who writes it where, and how its data is read.
+
+    Attributes:
+        name: the CloudEvents `type`.
+        model: the pydantic contract of the data; the judge.
+        topic: name of the topic it travels on.
+        meaning: one sentence, for documents and people.
+        decode: bytes of data to a value with the attributes of `model`; fast path first, then the judge.
+            Raises `pydantic.ValidationError` with every reason when the data breaks the contract.
+    """
+
+    name: str
+    model: type[Contract]
+    topic: str
+    meaning: str
+    decode: Callable[[bytes], T_co]
+
+
+def by_name(*catalogues: "tuple[EventType[object], ...]") -> "dict[str, EventType[object]]":
+    """Index event types by their `type`.
+
+    Raises:
+        ValueError: a type stands twice.
+    """
+    found: dict[str, EventType[object]] = {}
+    for event_type in (entry for catalogue in catalogues for entry in catalogue):
+        if event_type.name in found:
+            raise ValueError(f"event type {event_type.name} stands twice in the catalogue")
+        found[event_type.name] = event_type
+    return found
+
+
+def headers(
+    name: str, *, event_id: str, source: str, time: datetime, subject: str | None = None
+) -> dict[str, str]:
+    """Kafka headers of an event in binary mode (CloudEvents Kafka binding 3.2.3)."""
+    found = {
+        "ce_specversion": SPECVERSION,
+        "ce_id": event_id,
+        "ce_source": source,
+        "ce_type": name,
+        "ce_time": time.isoformat(),
+        "content-type": JSON,
+    }
+    if subject is not None:
+        found["ce_subject"] = subject
+    return found

@@ -1,0 +1,73 @@
+"""What `reporting` announces: figures for those who subscribe, and the life of reports."""
+
+from datetime import date
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from shared.contracts.decoding import decoder
+from shared.contracts.envelope import Contract, EventType, Word
+from shared.contracts.topics import FIGURES, REPORT_EVENTS
+
+Indicator = Literal["I-01", "I-02", "I-04", "I-05"]
+"""I-01 persons who took part (stock), I-02 enrollments (flow), I-04 persons with a completion (stock), I-05 completions (flow). Source: domain.md 2.2."""
+
+Scope = Annotated[str, StringConstraints(min_length=2, max_length=20, pattern=r"^VN(/([?]|[0-9]{2}(/([?]|[0-9]{5}))?))?$")]
+"""A node of the territory: `VN`, `VN/51`, `VN/51/23377`; `?` for what could not be placed deeper: `VN/?`, `VN/51/?`."""
+
+Sha256 = Annotated[str, StringConstraints(min_length=64, max_length=64, pattern=r"^[0-9a-f]*$")]
+"""A SHA-256 digest, 64 hexadecimal digits."""
+
+
+class Counts(Contract):
+    """One figure by audience group. A person with two groups stands in both, so the groups need not add up to `all`."""
+
+    all: int = Field(description="Everybody")
+    cit: int = Field(description="Citizens")
+    stu: int = Field(description="Pupils and students")
+    pub: int = Field(description="Public sector")
+    ent: int = Field(description="Enterprise workers")
+    ungrouped: int = Field(description="No audience group known on the day that counts")
+
+
+class Figure(Contract):
+    """The value of one cell, absolute: a reader keeps the highest version and never adds."""
+
+    cell: Word = Field(description="indicator/course set/scope/period, also the record key")
+    indicator: Indicator = Field(description="Indicator of domain.md 2.2")
+    course_set: Word = Field(description="ALL or a set of the course register")
+    scope: Scope = Field(description="Node of the territory")
+    period: Word = Field(description="Period of the Decree 09 calendar, for example 2026Q3")
+    period_from: date = Field(description="First day, Viet Nam calendar")
+    period_to: date = Field(description="Last day, inclusive")
+    counts: Counts = Field(description="Persons (stock: at the end of period_to) or events in the period (flow)")
+    as_of: AwareDatetime = Field(description="When it was computed")
+    provisional: bool = Field(description="False once a report on the period is frozen")
+    version: int = Field(ge=1, description="Hybrid logical clock, microseconds; rises with every change")
+
+
+class Report(Contract):
+    """A frozen report: what was signed never moves."""
+
+    report_id: UUID = Field(description="The same definition, scope and period always give the same id")
+    definition: Literal["REP-QUARTER"] = Field(description="Which report")
+    scope: Scope = Field(description="Root of the report")
+    period: Word = Field(description="Period of the Decree 09 calendar, for example 2026Q3")
+    period_from: date = Field(description="First day, Viet Nam calendar")
+    period_to: date = Field(description="Last day, inclusive")
+    frozen_at: AwareDatetime = Field(description="When the figures were copied")
+    rows: int = Field(ge=0, description="Figures copied")
+    sha256: Sha256 = Field(description="Digest of the copied figures in canonical form")
+    version: int = Field(ge=1, description="1 for the first; a restatement counts on")
+
+
+FIGURE_PUBLISHED = EventType(
+    "vn.hocvu.reporting.figure.published.v1", Figure, FIGURES.name, "The value of a cell is this now.", decoder(Figure)
+)
+REPORT_FROZEN = EventType(
+    "vn.hocvu.reporting.report.frozen.v1", Report, REPORT_EVENTS.name, "The figures of a report were copied and will not move.", decoder(Report)
+)
+
+EVENTS: tuple[EventType[object], ...] = (FIGURE_PUBLISHED, REPORT_FROZEN)
+"""Everything reporting announces today."""
