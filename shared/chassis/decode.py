@@ -12,11 +12,11 @@ from shared.chassis.errors import Rejected
 from shared.contracts.envelope import EventType
 from shared.contracts.topics import RECORD_BYTES
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Received(Generic[T]):
+class Received(Generic[T_co]):
     """One decoded event and where it stands.
 
     Attributes:
@@ -35,7 +35,7 @@ class Received(Generic[T]):
     id: str
     source: str
     time: datetime | None
-    data: T
+    data: T_co
     topic: str
     partition: int
     offset: int

@@ -1,0 +1,1 @@
+"""Enrollments: one registration of one person in one course run."""

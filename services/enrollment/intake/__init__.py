@@ -1,0 +1,1 @@
+"""One module per way in; all end as the same facts."""

@@ -1,0 +1,1 @@
+"""Persons behind accounts, under pseudonyms, with their dated residences and groups."""

@@ -1,0 +1,1 @@
+"""The registers of territory and courses."""

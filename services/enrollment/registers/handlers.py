@@ -1,0 +1,78 @@
+"""Change the registers and announce what is different now."""
+
+import csv
+from collections.abc import Iterable
+from dataclasses import asdict
+from datetime import date, datetime
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from services.enrollment.registers import store
+from services.enrollment.registers.domain import Course, Level, TerritoryUnit
+from shared.chassis.clock import next_version
+from shared.chassis.database import Tx
+from shared.chassis.outbox import Announcement, announce
+from shared.contracts.enrollment import COURSE_PUBLISHED, TERRITORY_REGISTERED
+from shared.contracts.topics import REGISTRY_EVENTS
+
+TERRITORY_CSV = Path(__file__).parent / "territory.csv"
+"""The units in force, shipped with the service."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+async def put_territory(tx: Tx, units: Iterable[TerritoryUnit], at: datetime) -> int:
+    """Bring the register of territory to these units; returns how many were new or different."""
+    await store.lock(tx)
+    known = await store.territory(tx)
+    changed = [
+        (unit, next_version(known[unit.code][1] if unit.code in known else None, at))
+        for unit in units
+        if unit.code not in known or known[unit.code][0] != unit
+    ]
+    await store.put_territory(tx, changed)
+    await announce(tx, [_event("territory", TERRITORY_REGISTERED.name, asdict(unit), version, at) for unit, version in changed])
+    return len(changed)
+
+
+async def put_courses(tx: Tx, courses: Iterable[Course], at: datetime) -> int:
+    """Bring these courses of the register up to date; returns how many were new or different."""
+    await store.lock(tx)
+    known = await store.courses(tx)
+    changed = [
+        (course, next_version(known[course.code][1] if course.code in known else None, at))
+        for course in courses
+        if course.code not in known or known[course.code][0] != course
+    ]
+    await store.put_courses(tx, changed)
+    await announce(tx, [_event("course", COURSE_PUBLISHED.name, asdict(course), version, at) for course, version in changed])
+    return len(changed)
+
+
+def read_territory(path: Path) -> list[TerritoryUnit]:
+    """Read units from a CSV with the columns code, level, name, type, province, valid_from (ISO date)."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return [
+            TerritoryUnit(
+                row["code"], cast("Level", row["level"]), row["name"], row["type"], row["province"], date.fromisoformat(row["valid_from"])
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def read_courses(path: Path) -> list[Course]:
+    """Read courses from a CSV with the columns code, title, launched_by, course_sets (separated by semicolons)."""
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        return [
+            Course(row["code"], row["title"], row["launched_by"], tuple(part for part in row["course_sets"].split(";") if part))
+            for row in csv.DictReader(file)
+        ]
+
+
+def _event(kind: str, event_type: str, data: dict[str, object], version: int, at: datetime) -> Announcement:
+    key = f"{kind}:{data['code']}"
+    return Announcement(
+        REGISTRY_EVENTS, event_type, f"{key}:{version}", "/services/enrollment", key, key, _encode({**data, "version": version}), at, key
+    )
