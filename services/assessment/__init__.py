@@ -1,0 +1,1 @@
+"""What was completed, passed and confirmed, under which policy."""

@@ -1,0 +1,30 @@
+"""HTTP routes of assessment."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Depends
+
+from services.assessment import store
+from shared.chassis.auth import Principal, requires
+from shared.chassis.database import transaction
+from shared.chassis.problem import Problem
+from shared.chassis.service import Runtime
+
+
+def create_router(runtime: Runtime) -> APIRouter:
+    """The routes, bound to a runtime."""
+    router = APIRouter(prefix="/v1")
+
+    @router.get("/completions/{enrollment_id}", tags=["entities"], summary="The completion of an enrollment and the facts it was folded from")
+    async def get_completion(
+        enrollment_id: UUID, _: Annotated[Principal, Depends(requires("completions:read"))]
+    ) -> dict[str, object]:
+        async with transaction(runtime.pool) as tx:
+            found = await store.find(tx, enrollment_id)
+            if found is None:
+                raise Problem(404, "Not found", "No outcome is known of an enrollment with this id.")
+            facts = await store.facts_of(tx, [enrollment_id])
+            return {"completion": found, "facts": facts[enrollment_id]}
+
+    return router

@@ -1,0 +1,166 @@
+"""HTTP routes of reporting: live figures, and reports that were frozen."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Annotated, Literal
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.reporting.periods import handlers, store
+from services.reporting.periods.domain import FigureRow, Period, UnknownPeriod, period
+from services.reporting.periods.handlers import NotOver
+from services.reporting.periods.places import Places
+from shared.chassis.auth import Principal, requires
+from shared.chassis.problem import Problem
+from shared.chassis.service import Runtime
+from shared.contracts.reporting import Indicator
+
+INDICATORS = {
+    "I-01": "Số người tham gia",
+    "I-02": "Số lượt đăng ký",
+    "I-04": "Số người hoàn thành khóa học",
+    "I-05": "Số lượt hoàn thành (người, khóa học)",
+}
+"""Names of the indicators for officials."""
+
+_COUNTS = ("all", "cit", "stu", "pub", "ent", "ungrouped")
+
+Scope = Annotated[str, Field(pattern=r"^VN(/([?]|[0-9]{2}(/([?]|[0-9]{5}))?))?$", description="VN, VN/51, VN/51/23377; ? for the unattributed")]
+
+
+class ReportRequest(BaseModel):
+    """Which report to freeze."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    definition: Literal["REP-QUARTER"] = Field(default="REP-QUARTER", description="Which report")
+    scope: Scope = Field(default="VN", description="Root of the report")
+    period: str = Field(description="Period of the Decree 09 calendar: 2026Q3, 2026M09, 2026H1, 2026N9, 2026")
+
+
+def create_router(runtime: Runtime) -> APIRouter:
+    """The routes, bound to a runtime."""
+    router = APIRouter(prefix="/v1")
+
+    @router.get("/figures", tags=["figures"], summary="Live figures of a node, or of the nodes directly below it", response_model=None)
+    async def get_figures(
+        _: Annotated[Principal, Depends(requires("figures:read"))],
+        period: str,
+        scope: Scope = "VN",
+        indicator: Indicator | None = None,
+        course_set: str = "ALL",
+        children: bool = False,  # noqa: FBT001, FBT002  (a query parameter)
+        format: Literal["json", "csv"] = "json",  # noqa: A002  (a query parameter)
+    ) -> Response:
+        over = _period(period)
+        indicators = [indicator] if indicator else list(INDICATORS)
+        async with runtime.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            places = Places(await store.places(connection))
+            nodes = [scope, *places.children(scope)] if children else [scope]
+            if not places.knows(scope):
+                raise Problem(404, "Not found", "The territory has no such node; provinces are VN/<2 digits>, communes VN/<2 digits>/<5 digits>.")
+            found = {row[:3]: row for row in await store.selected(connection, nodes, over, course_set, indicators)}
+            rows = [found.get((one, course_set, node), (one, course_set, node, 0, 0, 0, 0, 0, 0)) for node in nodes for one in indicators]
+            as_of = await store.data_as_of(connection)
+        if format == "csv":
+            return _csv(rows, over, places, f"figures-{over.code}.csv")
+        return JSONResponse({"period": _told(over), "data_as_of": as_of, "provisional": True, "figures": [_figure(row, places) for row in rows]})
+
+    @router.post("/reports", tags=["reports"], summary="Freeze the figures of a scope over a period; the second time nothing happens")
+    async def post_report(
+        wanted: ReportRequest, _: Annotated[Principal, Depends(requires("reports:freeze"))], response: Response
+    ) -> dict[str, object]:
+        over = _period(wanted.period)
+        async with runtime.pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+            if not Places(await store.places(connection)).knows(wanted.scope):
+                raise Problem(404, "Not found", "The territory has no such node, or the register has not arrived yet.")
+            outcome = await handlers.freeze(connection, wanted.scope, over, runtime.clock())
+        if isinstance(outcome, NotOver):
+            raise Problem(409, "The period is not over", f"It can be frozen from {outcome.ends_at.isoformat()} on.")
+        response.status_code = 200 if outcome.already else 201
+        return {"report": outcome.report, "already_frozen": outcome.already}
+
+    @router.get("/reports", tags=["reports"], summary="The newest reports")
+    async def get_reports(
+        _: Annotated[Principal, Depends(requires("reports:read"))], limit: Annotated[int, Field(ge=1, le=500)] = 50
+    ) -> dict[str, object]:
+        async with runtime.pool.acquire() as connection:
+            return {"reports": await store.reports(connection, limit)}
+
+    @router.get("/reports/{report_id}", tags=["reports"], summary="A frozen report", response_model=None)
+    async def get_report(
+        report_id: UUID,
+        request: Request,
+        _: Annotated[Principal, Depends(requires("reports:read"))],
+        format: Literal["json", "csv"] = "json",  # noqa: A002  (a query parameter)
+    ) -> Response:
+        async with runtime.pool.acquire() as connection:
+            found = await store.report(connection, report_id)
+            if found is None:
+                raise Problem(404, "Not found", "No report has this id; GET /v1/reports lists them.")
+            etag = f'"{found.sha256}-{found.version}-{format}"'
+            if request.headers.get("if-none-match") == etag:
+                return Response(status_code=304, headers={"etag": etag})
+            rows = await store.report_figures(connection, report_id)
+            places = Places(await store.places(connection))
+        over = Period(found.period, found.first_day, found.last_day)
+        if format == "csv":
+            answer = _csv(rows, over, places, f"report-{found.scope.replace('/', '-')}-{over.code}.csv")
+        else:
+            answer = JSONResponse(
+                {
+                    "report_id": str(report_id), "definition": found.definition, "scope": found.scope, "period": _told(over),
+                    "frozen_at": found.frozen_at.isoformat(), "data_as_of": found.data_as_of, "provisional": False,
+                    "sha256": found.sha256, "version": found.version, "figures": [_figure(row, places) for row in rows],
+                }
+            )  # fmt: skip
+        answer.headers["etag"] = etag
+        return answer
+
+    return router
+
+
+def _period(code: str) -> Period:
+    try:
+        return period(code)
+    except UnknownPeriod as error:
+        raise Problem(422, "Not valid", str(error), [{"field": "period", "reason": str(error)}]) from error
+
+
+def _told(over: Period) -> dict[str, str]:
+    return {"code": over.code, "title_vi": over.title_vi, "from": over.first_day.isoformat(), "to": over.last_day.isoformat()}
+
+
+def _figure(row: FigureRow, places: Places) -> dict[str, object]:
+    """A figure with its names. No denominator is known yet, so no percentage can be made of it (rule R1)."""
+    indicator, course_set, node, *counts = row
+    return {
+        "indicator": indicator,
+        "name_vi": INDICATORS[indicator],
+        "course_set": course_set,
+        "scope": node,
+        "scope_name_vi": places.name(node),
+        "counts": dict(zip(_COUNTS, counts, strict=True)),
+        "numerator": counts[0],
+        "denominator": None,
+        "status": "not_measurable",
+    }
+
+
+def _csv(rows: Sequence[FigureRow], over: Period, places: Places, name: str) -> Response:
+    """A table that spreadsheets open with Vietnamese letters (UTF-8 with byte order mark)."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(
+        ("indicator", "name_vi", "course_set", "scope", "scope_name_vi", "period", "period_from", "period_to", *_COUNTS, "denominator", "status")
+    )
+    for indicator, course_set, node, *counts in rows:
+        writer.writerow(
+            (indicator, INDICATORS[indicator], course_set, node, places.name(node), over.code, over.first_day, over.last_day, *counts, "", "not_measurable")
+        )
+    return Response("\ufeff" + text.getvalue(), media_type="text/csv; charset=utf-8", headers={"content-disposition": f'attachment; filename="{name}"'})
+

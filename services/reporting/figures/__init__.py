@@ -1,0 +1,1 @@
+"""Figures: what persons contribute, day by day, at every node of the territory."""

@@ -1,0 +1,364 @@
+"""What one person contributes to the figures: the definitions of the indicators, as a pure function of all that is known.
+
+Held against domain.md 2.2:
+
+| id   | counts                                              | kind  | where and in which group                     |
+|------|-----------------------------------------------------|-------|----------------------------------------------|
+| I-01 | persons with a started enrollment in the course set | stock | where the person is on the day (A-stock)     |
+| I-02 | enrollments registered and not voided               | flow  | where the person was on that day (A-event)   |
+| I-04 | persons with a valid completion in the course set   | stock | A-stock                                      |
+| I-05 | (person, course) completed, the first time          | flow  | A-event                                      |
+
+A stock is kept as differences by day: +1 where and when the property begins, −1/+1 when the person moves or changes
+groups. Its value at any cut-off is the running sum, so every calendar reads the same rows. A person is at exactly one
+leaf of the territory on any day, so a node's figure is the sum over its leaves, for stocks at a day and for flows alike.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import NamedTuple
+
+NATION = "VN"
+"""Root of the territory."""
+
+UNPLACED = "VN/?"
+"""Leaf of persons of whom no place is known."""
+
+ALL, CIT, STU, PUB, ENT, UNGROUPED = range(6)
+"""Positions of the audience groups in a row of figures."""
+
+GROUPS = {"CIT": CIT, "STU": STU, "PUB": PUB, "ENT": ENT}
+"""Position of each audience group by its code."""
+
+WIDTH = 6
+"""Counters in a row of figures."""
+
+EVERY_COURSE = "ALL"
+"""The course set that every course belongs to."""
+
+_DAY_US = 86_400_000_000
+_VIET_NAM_US = 7 * 3_600_000_000
+_EPOCH = date(1970, 1, 1).toordinal()
+_ALWAYS = -(10**9)
+
+
+class Affiliation(NamedTuple):
+    """A dated residence or group membership: code, first day, first day no longer (None while it lasts)."""
+
+    code: str
+    valid_from: int
+    valid_to: int | None
+
+
+class PersonRow(NamedTuple):
+    """What is known of the person; affiliations ordered by first day."""
+
+    version: int
+    residences: tuple[Affiliation, ...]
+    groups: tuple[Affiliation, ...]
+
+
+class EnrollmentRow(NamedTuple):
+    """One enrollment; instants in microseconds since 1970."""
+
+    version: int
+    course: str | None
+    status: str
+    registered_at: int | None
+    started_at: int | None
+    withdrawn_at: int | None
+
+
+class CompletionRow(NamedTuple):
+    """One completion; the instant in microseconds since 1970, None while no completion stands."""
+
+    version: int
+    completed_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """Everything known of one person, entities at their highest version, by entity id."""
+
+    person: PersonRow | None = None
+    enrollments: Mapping[bytes, EnrollmentRow] = field(default_factory=dict)
+    completions: Mapping[bytes, CompletionRow] = field(default_factory=dict)
+
+
+EMPTY = Document()
+"""A person of whom nothing is known yet."""
+
+
+class Update(NamedTuple):
+    """An entity of a person, as it was announced."""
+
+    entity_id: bytes
+    row: PersonRow | EnrollmentRow | CompletionRow
+
+
+def merge(document: Document, updates: Iterable[Update]) -> Document:
+    """Keep each entity at its highest version. Returns the same object when nothing is newer."""
+    person = document.person
+    enrollments: dict[bytes, EnrollmentRow] | None = None
+    completions: dict[bytes, CompletionRow] | None = None
+    for entity_id, row in updates:
+        match row:
+            case PersonRow():
+                if person is None or row.version > person.version:
+                    person = row
+            case EnrollmentRow():
+                known = (enrollments or document.enrollments).get(entity_id)
+                if known is None or row.version > known.version:
+                    enrollments = dict(document.enrollments) if enrollments is None else enrollments
+                    enrollments[entity_id] = row
+            case CompletionRow():
+                found = (completions or document.completions).get(entity_id)
+                if found is None or row.version > found.version:
+                    completions = dict(document.completions) if completions is None else completions
+                    completions[entity_id] = row
+    if person is document.person and enrollments is None and completions is None:
+        return document
+    return Document(
+        person,
+        document.enrollments if enrollments is None else enrollments,
+        document.completions if completions is None else completions,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """What the definitions need of the registers.
+
+    Attributes:
+        province_of: province code by commune code, and of each province its own.
+        course_sets: further course sets by course code, besides ALL.
+    """
+
+    province_of: Mapping[str, str]
+    course_sets: Mapping[str, tuple[str, ...]]
+
+    def leaf(self, code: str) -> str:
+        """The path of a place; as deep as the register knows it."""
+        province = self.province_of.get(code)
+        if province is None:
+            return UNPLACED
+        return f"{NATION}/{province}/?" if province == code else f"{NATION}/{province}/{code}"
+
+    def sets(self, course: str | None) -> tuple[str, ...]:
+        """The course sets an enrollment counts for."""
+        return (EVERY_COURSE, *self.course_sets.get(course or "", ()))
+
+
+class Cell(NamedTuple):
+    """One counter: indicator, course set, leaf, day (number since 1970), position of the group."""
+
+    indicator: str
+    course_set: str
+    leaf: str
+    day: int
+    group: int
+
+
+class Stay(NamedTuple):
+    """From this day on the person is at this leaf and in these groups, until the next stay."""
+
+    first_day: int
+    leaf: str
+    groups: tuple[int, ...]
+
+
+def contributions(document: Document, register: Register) -> dict[Cell, int]:
+    """Everything the person adds to figures; the definitions of the indicators are here and nowhere else that runs."""
+    cells: dict[Cell, int] = {}
+    stays = whereabouts(document.person, register)
+    took_part: dict[str, int] = {}
+    completed: dict[str, int] = {}
+    first_completion: dict[str, int] = {}
+    for entity_id, enrollment in document.enrollments.items():
+        if enrollment.registered_at is None or enrollment.status == "VOIDED":
+            continue
+        sets = register.sets(enrollment.course)
+        _flow(cells, "I-02", sets, stays, day_of(enrollment.registered_at))
+        if enrollment.started_at is not None:
+            _earliest(took_part, sets, day_of(enrollment.started_at))
+        completed_at = _valid_completion(enrollment, document.completions.get(entity_id))
+        if completed_at is not None:
+            _earliest(completed, sets, day_of(completed_at))
+            _earliest(first_completion, (enrollment.course or "",), completed_at)
+    for course, completed_at in first_completion.items():
+        _flow(cells, "I-05", register.sets(course), stays, day_of(completed_at))
+    _stock(cells, "I-01", took_part, stays)
+    _stock(cells, "I-04", completed, stays)
+    return cells
+
+
+def _valid_completion(enrollment: EnrollmentRow, completion: CompletionRow | None) -> int | None:
+    """When the enrollment was completed, if that counts: a withdrawal in force makes a later completion impossible (case 4)."""
+    if completion is None or completion.completed_at is None:
+        return None
+    withdrawn_at = enrollment.withdrawn_at
+    return completion.completed_at if withdrawn_at is None or completion.completed_at < withdrawn_at else None
+
+
+def _earliest(found: dict[str, int], keys: Iterable[str], when: int) -> None:
+    for key in keys:
+        found[key] = min(when, found.get(key, when))
+
+
+def _flow(cells: dict[Cell, int], indicator: str, sets: Iterable[str], stays: list[Stay], day: int) -> None:
+    """One event on a day, counted where the person was on that day."""
+    stay = _stay(stays, day)
+    for course_set in sets:
+        for group in stay.groups:
+            _add(cells, Cell(indicator, course_set, stay.leaf, day, group), 1)
+
+
+def _stock(cells: dict[Cell, int], indicator: str, begins: Mapping[str, int], stays: list[Stay]) -> None:
+    """A property that begins on a day and lasts, counted where the person is, from day to day."""
+    for course_set, first_day in begins.items():
+        before: Stay | None = None
+        for stay in _stays_from(stays, first_day):
+            if before is not None:
+                for group in before.groups:
+                    _add(cells, Cell(indicator, course_set, before.leaf, stay.first_day, group), -1)
+            for group in stay.groups:
+                _add(cells, Cell(indicator, course_set, stay.leaf, stay.first_day, group), 1)
+            before = stay
+
+
+def _add(cells: dict[Cell, int], cell: Cell, value: int) -> None:
+    total = cells.get(cell, 0) + value
+    if total:
+        cells[cell] = total
+    else:
+        cells.pop(cell, None)
+
+
+def whereabouts(person: PersonRow | None, register: Register) -> list[Stay]:
+    """Where the person is and to which groups they belong, from the beginning of time on."""
+    if person is None:
+        return [Stay(_ALWAYS, UNPLACED, (ALL, UNGROUPED))]
+    residence: list[tuple[int, str | None]] = [
+        (day, register.leaf(code) if code else UNPLACED) for day, code in _timeline(person.residences)
+    ]
+    memberships = {
+        code: _timeline(tuple(one for one in person.groups if one.code == code)) for code in sorted({one.code for one in person.groups})
+    }
+    days = sorted({day for day, _ in residence} | {day for line in memberships.values() for day, _ in line})
+    stays: list[Stay] = []
+    for day in days:
+        held = tuple(sorted(GROUPS[code] for code, line in memberships.items() if _on(line, day)))
+        stay = Stay(day, _on(residence, day) or UNPLACED, (ALL, *(held or (UNGROUPED,))))
+        if not stays or stays[-1][1:] != stay[1:]:
+            stays.append(stay)
+    return stays
+
+
+def _timeline(affiliations: tuple[Affiliation, ...]) -> list[tuple[int, str | None]]:
+    """(first day, code) from the beginning of time on: of those that have begun the last counts, if it has not ended."""
+    line: list[tuple[int, str | None]] = [(_ALWAYS, None)]
+    for index, one in enumerate(affiliations):
+        ends = affiliations[index + 1].valid_from if index + 1 < len(affiliations) else None
+        line.append((one.valid_from, one.code if one.valid_to is None or one.valid_to > one.valid_from else None))
+        if one.valid_to is not None and one.valid_to > one.valid_from and (ends is None or one.valid_to < ends):
+            line.append((one.valid_to, None))
+    return line
+
+
+def _on(line: list[tuple[int, str | None]], day: int) -> str | None:
+    found = None
+    for first_day, code in line:
+        if first_day > day:
+            break
+        found = code
+    return found
+
+
+def _stay(stays: list[Stay], day: int) -> Stay:
+    found = stays[0]
+    for stay in stays:
+        if stay.first_day > day:
+            break
+        found = stay
+    return found
+
+
+def _stays_from(stays: list[Stay], day: int) -> Iterator[Stay]:
+    """The stay of a day, beginning on it, and all later ones."""
+    first = _stay(stays, day)
+    yield Stay(day, first.leaf, first.groups)
+    yield from (stay for stay in stays if stay.first_day > day)
+
+
+def unknown_codes(document: Document, register: Register) -> set[str]:
+    """Codes the document speaks of that no register knows yet, as `course:<code>` and `territory:<code>`."""
+    codes = {
+        f"course:{row.course}" for row in document.enrollments.values() if row.course is not None and row.course not in register.course_sets
+    }
+    if document.person is not None:
+        codes |= {f"territory:{one.code}" for one in document.person.residences if one.code not in register.province_of}
+    return codes
+
+
+def codes(document: Document) -> set[str]:
+    """Every code of a register that the document speaks of."""
+    nothing = Register({}, {})
+    return unknown_codes(document, nothing)
+
+
+Row = tuple[str, str, str, int]
+"""Key of a row of figures: indicator, course set, node, day."""
+
+
+def net(before: Mapping[Cell, int], after: Mapping[Cell, int], rows: dict[Row, list[int]]) -> None:
+    """Take back what a person contributed and add what they contribute now, at the leaf."""
+    for sign, cells in ((-1, before), (1, after)):
+        for (indicator, course_set, leaf, day, group), value in cells.items():
+            row = rows.get((indicator, course_set, leaf, day))
+            if row is None:
+                row = rows[indicator, course_set, leaf, day] = [0] * WIDTH
+            row[group] += sign * value
+
+
+def roll_up(leaves: Mapping[Row, list[int]]) -> dict[Row, list[int]]:
+    """Add the nodes above the leaves; rows that became all zero are left out."""
+    rows: dict[Row, list[int]] = {}
+    for (indicator, course_set, leaf, day), counts in leaves.items():
+        if not any(counts):
+            continue
+        for node in path(leaf):
+            row = rows.get((indicator, course_set, node, day))
+            if row is None:
+                rows[indicator, course_set, node, day] = list(counts)
+            else:
+                for group, count in enumerate(counts):
+                    row[group] += count
+    return {key: counts for key, counts in rows.items() if any(counts)}
+
+
+def path(leaf: str) -> list[str]:
+    """A leaf and the nodes above it."""
+    parts = leaf.split("/")
+    return ["/".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
+
+
+def day_of(instant_us: int) -> int:
+    """The Viet Nam calendar day of an instant: 16:59:59Z is still today there, 17:00:00Z is tomorrow."""
+    return (instant_us + _VIET_NAM_US) // _DAY_US
+
+
+def microseconds(instant: datetime) -> int:
+    """An aware instant as microseconds since 1970, exactly."""
+    since = instant - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+
+
+def day_number(day: date) -> int:
+    """A calendar day as days since 1970."""
+    return day.toordinal() - _EPOCH
+
+
+def calendar_day(number: int) -> date:
+    """The calendar day of a number of days since 1970."""
+    return date.fromordinal(number + _EPOCH)

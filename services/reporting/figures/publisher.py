@@ -1,0 +1,111 @@
+"""Bring the `figures` topic up to date: absolute values of nation and provinces, coalesced, with a version that only rises.
+
+Publication is not part of the fold: the fold marks cells, one process at a time turns marks into announcements.
+"""
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+
+import msgspec
+
+from services.reporting import metrics
+from services.reporting.figures import published
+from services.reporting.figures.published import Marked
+from services.reporting.periods.domain import VIET_NAM_OFFSET, FigureRow, Period, quarters
+from shared.chassis.clock import Clock, next_version
+from shared.chassis.database import Pool, Tx, transaction
+from shared.chassis.errors import is_transient
+from shared.chassis.lease import Lease
+from shared.chassis.outbox import Announcement, announce
+from shared.contracts.reporting import FIGURE_PUBLISHED
+from shared.contracts.topics import FIGURES
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 2.0
+"""Pause between two rounds, seconds: a cell is published at most this often."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Publisher:
+    """The publishing loop of one worker; of all workers one publishes at a time."""
+
+    def __init__(self, pool: Pool, clock: Clock, wake_relay: Callable[[], None]) -> None:
+        self._pool = pool
+        self._clock = clock
+        self._wake_relay = wake_relay
+        self._lease = Lease(pool, "publisher")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Publish until `stop` is set."""
+        while not stop.is_set():
+            try:
+                if await self._lease.acquire():
+                    await self.publish()
+            except Exception as error:
+                if not is_transient(error):
+                    raise
+                log.warning("publication is tried again", extra={"error": type(error).__name__})
+            with suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), EVERY_S)
+
+    async def publish(self) -> int:
+        """Announce every marked cell whose value is another than was published; returns how many."""
+        now = self._clock()
+        async with transaction(self._pool) as tx:
+            marked = await published.take_marks(tx)
+            if not marked:
+                return 0
+            frozen = await published.frozen_periods(tx)
+            events = await _events(tx, marked, now, frozen)
+            await announce(tx, events)
+        self._wake_relay()
+        metrics.PUBLISHED.inc(len(events))
+        return len(events)
+
+
+async def _events(tx: Tx, marked: list[Marked], now: datetime, frozen: frozenset[str]) -> list[Announcement]:
+    today = (now + VIET_NAM_OFFSET).date()
+    over = quarters(min(mark.day for mark in marked), max(today, max(mark.day for mark in marked)))
+    since = {(mark.indicator, mark.course_set, mark.node): mark.day for mark in marked}
+    values: dict[str, tuple[FigureRow, Period]] = {}
+    for row, period in await published.values(tx, list(since), over):
+        if period.last_day >= since[row[:3]]:
+            values["/".join((*row[:3], period.code))] = row, period
+    known = await published.known(tx, list(values))
+    changed: list[tuple[str, bytes, int]] = []
+    events: list[Announcement] = []
+    for cell, (row, period) in values.items():
+        provisional = period.code not in frozen
+        digest = hashlib.sha256(f"{row}{provisional}".encode()).digest()[:16]
+        before = known.get(cell)
+        if before is None or before[0] != digest:
+            version = next_version(before[1] if before else None, now)
+            changed.append((cell, digest, version))
+            events.append(_event(cell, row, period, now, provisional=provisional, version=version))
+    await published.remember(tx, changed)
+    return events
+
+
+def _event(cell: str, row: FigureRow, period: Period, now: datetime, *, provisional: bool, version: int) -> Announcement:
+    indicator, course_set, node, *counts = row
+    data = {
+        "cell": cell,
+        "indicator": indicator,
+        "course_set": course_set,
+        "scope": node,
+        "period": period.code,
+        "period_from": period.first_day,
+        "period_to": period.last_day,
+        "counts": dict(zip(("all", "cit", "stu", "pub", "ent", "ungrouped"), counts, strict=True)),
+        "as_of": now,
+        "provisional": provisional,
+        "version": version,
+    }
+    return Announcement(FIGURES, FIGURE_PUBLISHED.name, f"{cell}:{version}", "/services/reporting", cell, cell, _encode(data), now, cell)
+

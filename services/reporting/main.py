@@ -1,0 +1,79 @@
+"""Wiring of reporting: what it reads, what it serves, what can be asked of it on the command line."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from fastapi import FastAPI
+
+from services.reporting.api import create_router
+from services.reporting.figures.handlers import Folding
+from services.reporting.figures.publisher import Publisher
+from services.reporting.periods import handlers as periods
+from services.reporting.periods.domain import UnknownPeriod, period
+from services.reporting.periods.handlers import Frozen, NotOver
+from services.reporting.settings import ReportingSettings
+from shared.chassis.clock import now
+from shared.chassis.consume import Subscription
+from shared.chassis.service import BackgroundTask, Runtime, Service, load, open_runtime, run
+from shared.contracts import assessment, enrollment
+from shared.contracts.topics import ASSESSMENT_EVENTS, ENROLLMENT_EVENTS, REGISTRY_EVENTS
+
+
+def subscriptions(_: Runtime) -> list[Subscription]:
+    """What reporting reads."""
+    folding = Folding()
+    return [
+        Subscription(REGISTRY_EVENTS, dict.fromkeys(enrollment.REGISTERS, folding.on_register)),
+        Subscription(ENROLLMENT_EVENTS, dict.fromkeys(enrollment.ENTITIES, folding.on_entities)),
+        Subscription(ASSESSMENT_EVENTS, dict.fromkeys(assessment.ENTITIES, folding.on_entities)),
+    ]
+
+
+def routes(app: FastAPI, runtime: Runtime) -> None:
+    """What reporting serves."""
+    app.include_router(create_router(runtime))
+
+
+def background(runtime: Runtime) -> list[BackgroundTask]:
+    """What reporting does besides consuming."""
+    return [BackgroundTask("publisher", Publisher(runtime.pool, runtime.clock, runtime.wake_relay).run)]
+
+
+def freeze(
+    code: Annotated[str, typer.Option("--period", help="2026Q3, 2026M09, 2026H1, 2026N9 or 2026")],
+    scope: Annotated[str, typer.Option(help="Node of the territory")] = "VN",
+) -> None:
+    """Freeze the figures of a scope over a period; the second time nothing happens."""
+    settings: ReportingSettings = load(ReportingSettings, "reporting")
+
+    async def carry_out() -> Frozen | NotOver:
+        async with open_runtime(settings) as runtime, runtime.pool.acquire() as tx, tx.transaction(isolation="repeatable_read"):
+            return await periods.freeze(tx, scope, period(code), now())
+
+    try:
+        outcome = asyncio.run(carry_out())
+    except UnknownPeriod as error:
+        raise typer.BadParameter(str(error)) from error
+    if isinstance(outcome, NotOver):
+        typer.echo(f"{code} is not over; it can be frozen from {outcome.ends_at.isoformat()} on", err=True)
+        raise typer.Exit(1)
+    state = "was frozen before" if outcome.already else "is frozen now"
+    typer.echo(f"report {outcome.report.report_id} on {scope} {code} {state}: {outcome.report.figures} figures, sha256 {outcome.report.sha256}")
+
+
+SERVICE = Service(
+    name="reporting",
+    title="hocvu reporting",
+    settings=ReportingSettings,
+    migrations=Path(__file__).parent / "migrations",
+    subscriptions=subscriptions,
+    routes=routes,
+    background=background,
+    commands={"freeze": freeze},
+)
+"""The service, for the chassis and for tests."""
+
+if __name__ == "__main__":
+    run(SERVICE)

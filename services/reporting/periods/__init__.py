@@ -1,0 +1,1 @@
+"""Periods of the reporting calendar, and the reports that were frozen on them."""

@@ -1,0 +1,146 @@
+"""The tables of reports, and figures as they stand over a period."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from uuid import UUID
+
+from services.reporting.periods.domain import FigureRow, Period
+from shared.chassis.database import Tx
+
+STOCKS = ("I-01", "I-04")
+"""Indicators whose value is the running sum; of the others it is the sum over the period."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenReport:
+    """A frozen report without its figures."""
+
+    report_id: UUID
+    definition: str
+    scope: str
+    period: str
+    first_day: date
+    last_day: date
+    frozen_at: datetime
+    data_as_of: dict[str, object]
+    figures: int
+    sha256: str
+    version: int
+
+
+_FIGURES = """
+SELECT indicator, course_set, node, sum(n_all)::bigint, sum(n_cit)::bigint, sum(n_stu)::bigint, sum(n_pub)::bigint, sum(n_ent)::bigint, sum(n_ungrouped)::bigint
+FROM figure
+WHERE (node = $1 OR node LIKE $1 || '/%') AND day <= $3 AND (indicator = ANY($4::text[]) OR day >= $2)
+GROUP BY indicator, course_set, node
+ORDER BY indicator, course_set, node
+"""
+
+
+async def figures(tx: Tx, scope: str, over: Period) -> list[FigureRow]:
+    """Every figure of a node and all below it over a period: stocks at its end, flows in it."""
+    return [tuple(row) for row in await tx.fetch(_FIGURES, scope, over.first_day, over.last_day, list(STOCKS))]
+
+
+_SELECTED = """
+SELECT indicator, course_set, node, sum(n_all)::bigint, sum(n_cit)::bigint, sum(n_stu)::bigint, sum(n_pub)::bigint, sum(n_ent)::bigint, sum(n_ungrouped)::bigint
+FROM figure
+WHERE node = ANY($1::text[]) AND day <= $3 AND (indicator = ANY($4::text[]) OR day >= $2) AND course_set = $5 AND indicator = ANY($6::text[])
+GROUP BY indicator, course_set, node
+"""
+
+
+async def selected(tx: Tx, nodes: Sequence[str], over: Period, course_set: str, indicators: Sequence[str]) -> list[FigureRow]:
+    """Figures of these nodes over a period; what nobody contributed to is absent."""
+    return [tuple(row) for row in await tx.fetch(_SELECTED, list(nodes), over.first_day, over.last_day, list(STOCKS), course_set, list(indicators))]
+
+
+_AS_OF = """
+SELECT json_object_agg(topic || '/' || partition, next_offset ORDER BY topic, partition)::text AS offsets, max(moved_at) AS moved_at
+FROM consumed_offset WHERE consumer_group = 'reporting'
+"""
+
+
+async def data_as_of(tx: Tx) -> dict[str, object]:
+    """Which records the figures contain: by topic and partition the next offset, and when the last one moved."""
+    row = await tx.fetchrow(_AS_OF)
+    if row is None or row["offsets"] is None:
+        return {"offsets": {}, "moved_at": None}
+    return {"offsets": json.loads(row["offsets"]), "moved_at": row["moved_at"].isoformat()}
+
+
+_REPORT = """
+SELECT report_id, definition, scope, period, first_day, last_day, frozen_at, data_as_of, figures, sha256, version FROM report WHERE report_id = $1
+"""
+
+_REPORTS = """
+SELECT report_id, definition, scope, period, first_day, last_day, frozen_at, data_as_of, figures, sha256, version FROM report
+ORDER BY last_day DESC, scope LIMIT $1
+"""
+
+
+async def report(tx: Tx, report_id: UUID) -> FrozenReport | None:
+    """One report."""
+    row = await tx.fetchrow(_REPORT, report_id)
+    return FrozenReport(**{**row, "data_as_of": json.loads(row["data_as_of"])}) if row else None
+
+
+async def reports(tx: Tx, limit: int) -> list[FrozenReport]:
+    """The newest reports."""
+    return [FrozenReport(**{**row, "data_as_of": json.loads(row["data_as_of"])}) for row in await tx.fetch(_REPORTS, limit)]
+
+
+_ADD = """
+INSERT INTO report (report_id, definition, scope, period, first_day, last_day, frozen_at, data_as_of, figures, sha256, version)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+ON CONFLICT (report_id) DO NOTHING
+RETURNING report_id
+"""
+
+_REPORT_FIGURE_COLUMNS = ("report_id", "indicator", "course_set", "node", "n_all", "n_cit", "n_stu", "n_pub", "n_ent", "n_ungrouped")
+
+
+async def add(tx: Tx, new: FrozenReport, rows: Sequence[FigureRow]) -> bool:
+    """Store a report with its figures; False when it is there already, and then nothing is changed."""
+    stored = await tx.fetchval(
+        _ADD, new.report_id, new.definition, new.scope, new.period, new.first_day, new.last_day, new.frozen_at,
+        json.dumps(new.data_as_of), new.figures, new.sha256, new.version,
+    )  # fmt: skip
+    if stored is None:
+        return False
+    await tx.copy_records_to_table("report_figure", columns=_REPORT_FIGURE_COLUMNS, records=[(new.report_id, *row) for row in rows])
+    return True
+
+
+_REPORT_FIGURES = """
+SELECT indicator, course_set, node, n_all, n_cit, n_stu, n_pub, n_ent, n_ungrouped FROM report_figure
+WHERE report_id = $1 ORDER BY indicator, course_set, node
+"""
+
+
+async def report_figures(tx: Tx, report_id: UUID) -> list[FigureRow]:
+    """The figures of a frozen report."""
+    return [tuple(row) for row in await tx.fetch(_REPORT_FIGURES, report_id)]
+
+
+
+_MARK_ALL = """
+INSERT INTO figure_change (indicator, course_set, node, day)
+SELECT DISTINCT indicator, course_set, node, $1::date FROM figure WHERE length(node) < 7 OR node LIKE '%/?'
+"""
+
+
+
+async def mark_for_publication(tx: Tx, since: date) -> None:
+    """Have all cells of nation and provinces published again from this day's period on: they are final now."""
+    await tx.execute(_MARK_ALL, since)
+
+
+_PLACES = "SELECT code, level, name, type, province FROM territory_unit ORDER BY code"
+
+
+async def places(tx: Tx) -> list[tuple[str, str, str, str, str]]:
+    """The register of territory: code, level, name, type, province."""
+    return [tuple(row) for row in await tx.fetch(_PLACES)]
