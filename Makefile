@@ -1,0 +1,48 @@
+# Verbs only; what is longer than a line lies in deploy/local or in a Python module.
+PYTHON := .venv/bin/python
+.DEFAULT_GOAL := help
+.PHONY: help setup up down status logs reset demo test test-unit test-contract test-integration test-fault test-e2e bench lint types imports schemas check settings lock
+
+help: ## list the verbs
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+setup: ## make .venv and install what is missing
+	@deploy/local/bootstrap.sh
+up: setup ## start everything, or repair it; prints all addresses
+	@$(PYTHON) -m deploy.local up
+down: ## stop everything
+	@$(PYTHON) -m deploy.local down
+status: ## show every process
+	@$(PYTHON) -m deploy.local status
+logs: ## follow the logs (one process: make logs s=reporting-worker)
+	@$(PYTHON) -m deploy.local logs $(s)
+reset: ## stop everything and delete the stack's data
+	@$(PYTHON) -m deploy.local reset
+demo: up ## replay real learning records, freeze a quarter, print the report
+	@$(PYTHON) -m deploy.demo
+test: setup ## run every test on a stack of its own
+	@$(PYTHON) -m pytest
+test-unit: setup ## rules only, no server
+	@$(PYTHON) -m pytest tests/unit
+test-contract: setup ## can yesterday's reader read today's event
+	@$(PYTHON) -m pytest tests/contract
+test-integration: setup ## SQL and machinery on real Kafka and PostgreSQL
+	@$(PYTHON) -m pytest tests/integration
+test-fault: setup ## kills, freezes and restarts, with negative controls
+	@$(PYTHON) -m pytest tests/fault
+test-e2e: setup ## a learner's journey through all four services
+	@$(PYTHON) -m pytest tests/e2e
+bench: setup ## measure the whole way on a stack of its own
+	@$(PYTHON) -m tests.bench
+lint: setup ## ruff
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+types: setup ## mypy
+	@.venv/bin/mypy
+imports: setup ## import rules
+	@.venv/bin/lint-imports
+schemas: setup ## write JSON Schemas, AsyncAPI and the tables of topics and events
+	@$(PYTHON) -m shared.contracts.generate
+check: lint types imports test ## everything CI looks at
+settings: setup ## print a service's settings (make settings s=enrollment)
+	@$(PYTHON) -m services.$(s).main settings
+lock: setup ## renew the locks
+	@.venv/bin/uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --upgrade -o requirements.lock
