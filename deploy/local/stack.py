@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shutil
-import subprocess
 import sys
 import time
 import urllib.error
@@ -11,7 +10,7 @@ import urllib.request
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from deploy.local import kafka, postgres, processes
+from deploy.local import kafka, postgres, prepare, processes
 from deploy.local import secrets as stack_secrets
 from deploy.local.layout import KAFKA_VERSION, REPOSITORY, SERVICES, SETTINGS, Layout, Refusal
 from deploy.local.processes import Process
@@ -106,19 +105,12 @@ def _insist_on_ports(layout: Layout, alive: set[str]) -> None:
 def _start_all(layout: Layout, *, infrastructure_only: bool) -> None:
     started = time.monotonic()
     with ThreadPoolExecutor(2) as pool:
-        broker = pool.submit(kafka.start, layout) if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ else None
-        database = pool.submit(postgres.start, layout)
-        _step("PostgreSQL", database.result(), started)
-        _step("Kafka", broker.result() if broker else False, started)
-    count = kafka.nodes(layout)
-    servers = layout.bootstrap_servers(count)
-    created = asyncio.run(_topics(servers, replication=3 if count >= 3 else 1))  # noqa: PLR2004  # three nodes or one
-    _step(f"topics ({len(created)} new of {len(TOPICS)})", bool(created), started)
+        broker = pool.submit(_broker, layout, started)
+        database = pool.submit(_database, layout, started, infrastructure_only=infrastructure_only)
+        servers = broker.result()
+        database.result()
     if infrastructure_only:
         return
-    with ThreadPoolExecutor(len(SERVICES)) as pool:
-        told = list(pool.map(lambda service: _prepare(layout, service), SERVICES))
-    _step("migrations and registers", any("nothing" not in line for line in told), started)
     processes.stop(layout, [WATCH])
     changed = [processes.start(layout, process) for process in table(layout)]
     for process in table(layout):
@@ -126,6 +118,24 @@ def _start_all(layout: Layout, *, infrastructure_only: bool) -> None:
     processes.start(layout, Process(WATCH, [sys.executable, "-m", "deploy.local", "watch"], _own_env(layout), cwd=REPOSITORY))
     _step("services", any(changed), started)
     _tell(layout, servers, time.monotonic() - started)
+
+
+def _broker(layout: Layout, started: float) -> list[str]:
+    """Broker and topics."""
+    _step("Kafka", kafka.start(layout) if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ else False, started)
+    count = kafka.nodes(layout)
+    servers = layout.bootstrap_servers(count)
+    created = asyncio.run(_topics(servers, replication=3 if count >= 3 else 1))  # noqa: PLR2004  # three nodes or one
+    _step(f"topics ({len(created)} new of {len(TOPICS)})", bool(created), started)
+    return servers
+
+
+def _database(layout: Layout, started: float, *, infrastructure_only: bool) -> None:
+    """Server, databases, migrations, and the registers that ship with the services."""
+    _step("PostgreSQL", postgres.start(layout), started)
+    if not infrastructure_only:
+        changed = asyncio.run(prepare.everything(layout))
+        _step(f"migrations and registers ({changed} new)", bool(changed), started)
 
 
 async def _topics(servers: Sequence[str], replication: int) -> list[str]:
@@ -138,26 +148,6 @@ async def _topics(servers: Sequence[str], replication: int) -> list[str]:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.2)
-
-
-def _prepare(layout: Layout, service: str) -> str:
-    """Migrate a service's database and load what ships with it."""
-    told = _command(layout, service, "migrate")
-    if service == "enrollment":
-        told += _command(layout, service, "load-registers")
-    if service == "notifications":
-        told += _command(layout, service, "load-recipients")
-    return told
-
-
-def _command(layout: Layout, service: str, *words: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", f"services.{service}.main", *words], env={**os.environ, **service_env(layout, service, "worker")},
-        cwd=REPOSITORY, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise Refusal(f"'{words[0]}' of {service} failed: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
-    return done.stdout
 
 
 def _wait_ready(layout: Layout, process: Process) -> None:

@@ -1,13 +1,19 @@
 """Wiring of reporting: what it reads, what it serves, what can be asked of it on the command line."""
 
 import asyncio
+import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from fastapi import FastAPI
+from rich.console import Console
+from rich.progress import Progress
 
 from services.reporting.api import create_router
+from services.reporting.audit import Finding
+from services.reporting.audit import audit as recount
 from services.reporting.figures.handlers import Folding
 from services.reporting.figures.publisher import Publisher
 from services.reporting.periods import handlers as periods
@@ -63,6 +69,27 @@ def freeze(
     typer.echo(f"report {outcome.report.report_id} on {scope} {code} {state}: {outcome.report.figures} figures, sha256 {outcome.report.sha256}")
 
 
+def audit(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON")] = False,  # noqa: FBT002
+) -> None:
+    """Recount every figure from the topics by other code; exit status 1 when a cell differs."""
+    settings: ReportingSettings = load(ReportingSettings, "reporting")
+
+    async def carry_out() -> Finding:
+        async with open_runtime(settings) as runtime:
+            with Progress(transient=True, console=Console(stderr=True), disable=as_json) as progress:
+                return await recount(runtime.pool, settings.kafka_bootstrap_servers, progress)
+
+    found = asyncio.run(carry_out())
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        typer.echo(f"{found.cells_compared} cells compared, {found.cells_differing} differing; {found.records} records read, {found.seconds:.1f} s")
+        for example in found.examples:
+            typer.echo("  " + " ".join(example))
+    raise typer.Exit(1 if found.cells_differing else 0)
+
+
 SERVICE = Service(
     name="reporting",
     title="hocvu reporting",
@@ -71,7 +98,7 @@ SERVICE = Service(
     subscriptions=subscriptions,
     routes=routes,
     background=background,
-    commands={"freeze": freeze},
+    commands={"freeze": freeze, "audit": audit},
 )
 """The service, for the chassis and for tests."""
 

@@ -129,9 +129,25 @@ class BatchConsumer:
         """Give all partitions up. A batch still at work fails at its offset rows or commits before the next owner does."""
         self._positions = {}
 
-    def saw_ends(self, ends: Mapping[int, int]) -> None:
-        """Take note of where the partitions end; the difference to our positions is the lag."""
-        self.progress.lag = {partition: max(0, end - self._positions.get(partition, 0)) for partition, end in ends.items()}
+    async def measure_lag(self) -> None:
+        """Take note of how far we are behind the ends of our partitions.
+
+        A relay's transactions leave markers at the ends that are no records; while nothing is at work the fetch position,
+        which has passed them, is what counts.
+        """
+        live = self.consumer
+        if live is None:
+            return
+        places = sorted(live.assignment())
+        ends = await live.end_offsets(places) if places else {}
+        idle = self.progress.working_since is None
+        lag: dict[int, int] = {}
+        for place in places:
+            at = self._positions.get(place.partition)
+            if at is not None and idle and place.partition not in self.progress.halted:
+                at = max(at, await asyncio.wait_for(live.position(place), 1))
+            lag[place.partition] = max(0, ends[place] - (at or 0))
+        self.progress.lag = lag
 
     async def on_records(self, records: Sequence[RawRecord]) -> None:
         """Apply what one poll brought. Never raises; what could not be applied is read again."""
@@ -251,36 +267,39 @@ class BatchConsumer:
 
     async def _in_sequence(self, records: Sequence[RawRecord]) -> list[RawRecord]:
         """Keep the records that follow our positions; put right where a partition stands elsewhere."""
+        runs = {partition: list(group) for partition, group in groupby(records, lambda record: record.partition)}
+        runs = {partition: run for partition, run in runs.items() if partition not in self.progress.halted}
+        gaps = {partition: at for partition, run in runs.items() if (at := self._positions.get(partition)) is not None and at != run[0].offset}
+        if gaps:
+            await self._halt_where_records_are_lost(gaps)
         usable: list[RawRecord] = []
         astray = set()
-        for partition, group in groupby(records, lambda record: record.partition):
-            run = list(group)
+        for partition, run in runs.items():
             at = self._positions.get(partition)
             if partition in self.progress.halted:
                 continue
-            if at is None:
+            if at is None or run[0].offset < at:
                 astray.add(partition)
-            elif run[0].offset == at or await self._gap_is_lawful(partition, at, run[0].offset):
-                usable.extend(run)
             else:
-                astray.add(partition)
+                usable.extend(run)
         if astray:
             await self._reread(astray)
         return usable
 
-    async def _gap_is_lawful(self, partition: int, at: int, first: int) -> bool:
-        """Whether nothing was lost between our position and the first record: compaction and transaction markers leave holes.
+    async def _halt_where_records_are_lost(self, gaps: Mapping[int, int]) -> None:
+        """Tell lawful holes (compaction, markers of transactions) from records that are gone; there the partition stops.
 
-        Where retention has passed us, or the topic is another one than it was, the partition stops instead of jumping.
+        Args:
+            gaps: by partition, where we stand while the next record stands elsewhere.
         """
-        consumer, place = self._live(), TopicPartition(self.topic.name, partition)
-        begins = (await consumer.beginning_offsets([place]))[place]
-        ends = (await consumer.end_offsets([place]))[place]
-        if begins > at and at > 0:
-            self._halt(partition, "records_lost_to_retention")
-        elif ends < at:
-            self._halt(partition, "topic_was_recreated")
-        return first > at and partition not in self.progress.halted
+        places = {TopicPartition(self.topic.name, partition): at for partition, at in gaps.items()}
+        begins = await self._live().beginning_offsets(list(places))
+        ends = await self._live().end_offsets(list(places))
+        for place, at in places.items():
+            if ends[place] < at:
+                self._halt(place.partition, "topic_was_recreated")
+            elif begins[place] > at > 0:
+                self._halt(place.partition, "records_lost_to_retention")
 
     async def _reread(self, partitions: Iterable[int]) -> None:
         """Go back to the offset rows of partitions that are still ours."""

@@ -89,14 +89,10 @@ def subscribe(broker: KafkaBroker, consumer: BatchConsumer, max_batch: int) -> B
 async def watch_lag(consumer: BatchConsumer, stop: asyncio.Event) -> None:
     """Measure how far the positions are behind the ends of the partitions, for readiness and metrics."""
     while not stop.is_set():
-        live = consumer.consumer
-        if live is not None:
-            with suppress(KafkaError, OSError, TimeoutError):
-                places = sorted(live.assignment())
-                ends = await live.end_offsets(places) if places else {}
-                consumer.saw_ends({place.partition: end for place, end in ends.items()})
-                for partition, lag in consumer.progress.lag.items():
-                    telemetry.LAG.labels(consumer.group, consumer.topic.name, partition).set(lag)
+        with suppress(KafkaError, OSError, TimeoutError):
+            await consumer.measure_lag()
+            for partition, lag in consumer.progress.lag.items():
+                telemetry.LAG.labels(consumer.group, consumer.topic.name, partition).set(lag)
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), LAG_EVERY_S)
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 from opentelemetry import context, propagate, trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -41,6 +40,9 @@ def configure(service: str, endpoint: str | None, ratio: float) -> None:
     """Send traces to an OTLP/HTTP endpoint; without one spans cost next to nothing. Call once, from `main`."""
     if endpoint is None:
         return
+    # Half a second of imports that a process without traces need not pay.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
+
     provider = TracerProvider(resource=Resource.create({"service.name": service}), sampler=ParentBased(TraceIdRatioBased(ratio)))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint)))
     trace.set_tracer_provider(provider)

@@ -43,7 +43,9 @@ def to_fact(event_type: str, event_id: str, source: str, data: LearnerRegistered
         entity_id = person_ref
     else:
         entity_id = pseudonyms.enrollment(source, data.account, cast("EnrollmentFact", data).enrollment)
-    return Fact(pseudonyms.fact(source, event_id), kind, entity_id, person_ref, data.occurred_at, content(data))
+    # In UTC, so that the same instant gives the same bytes whatever offset its source writes.
+    occurred_at = data.occurred_at.astimezone(UTC)
+    return Fact(pseudonyms.fact(source, event_id), kind, entity_id, person_ref, occurred_at, content(data))
 
 
 def _day(day: date | None) -> str | None:

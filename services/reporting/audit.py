@@ -1,0 +1,189 @@
+"""Recount every figure by other code: entities from the topics, definitions in SQL of another engine, every cell compared.
+
+It reads the topics up to the offsets that the figures of one database snapshot contain, so it can run beside live traffic.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO
+
+import asyncpg
+import duckdb
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from rich.progress import Progress
+
+from services.reporting import metrics
+from shared.chassis.database import Pool
+
+TOPICS = ("registry-events", "enrollment-events", "assessment-events")
+"""What figures are made of."""
+
+EXAMPLES = 20
+"""Differing cells that are shown."""
+
+_SQL = Path(__file__).with_name("audit.sql")
+
+_TABLES = {
+    "enrollment": "enrollment_id VARCHAR, person_ref VARCHAR, course VARCHAR, status VARCHAR, registered_at BIGINT, started_at BIGINT, withdrawn_at BIGINT, version BIGINT",
+    "completion": "enrollment_id VARCHAR, person_ref VARCHAR, course VARCHAR, completed_at BIGINT, version BIGINT",
+    "person": "person_ref VARCHAR, version BIGINT",
+    "residence": "person_ref VARCHAR, version BIGINT, code VARCHAR, valid_from DATE, valid_to DATE",
+    "membership": "person_ref VARCHAR, version BIGINT, code VARCHAR, valid_from DATE, valid_to DATE",
+    "territory": "code VARCHAR, level VARCHAR, province VARCHAR, version BIGINT",
+    "course": "code VARCHAR, course_sets VARCHAR[], version BIGINT",
+    "figure": "indicator VARCHAR, course_set VARCHAR, node VARCHAR, day DATE, n_all BIGINT, n_cit BIGINT, n_stu BIGINT, n_pub BIGINT, n_ent BIGINT, n_ungrouped BIGINT",
+}
+"""Tables of the recount and their columns."""
+
+_INSTANTS = ("registered_at", "started_at", "withdrawn_at", "completed_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What an audit found.
+
+    Attributes:
+        cells_compared: cells that are not zero on one side at least.
+        cells_differing: of these, how many differ.
+        records: records read from the topics.
+        seconds: how long it took.
+        examples: differing cells: indicator, course set, node, day, group, what stood, what was recounted.
+    """
+
+    cells_compared: int
+    cells_differing: int
+    records: int
+    seconds: float
+    examples: tuple[tuple[str, ...], ...]
+
+
+async def audit(pool: Pool, bootstrap_servers: tuple[str, ...], progress: Progress | None = None) -> Finding:
+    """Compare every cell of the figures with a recount; the result is also kept in `audit_run`."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="audit-") as name:
+        folder = Path(name)
+        async with pool.acquire() as connection:
+            offsets = await _snapshot(connection, folder / "figure.csv")
+        records = await _collect(bootstrap_servers, offsets, folder, progress)
+        compared, differing, examples = _compare(folder)
+    finding = Finding(compared, differing, records, time.monotonic() - started, examples)
+    await _remember(pool, finding)
+    return finding
+
+
+async def _snapshot(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", target: Path) -> dict[tuple[str, int], int]:
+    """Copy the figures out, together with the offsets they contain, as of one moment."""
+    async with connection.transaction(isolation="repeatable_read", readonly=True):
+        rows = await connection.fetch(
+            "SELECT topic, partition, next_offset FROM consumed_offset WHERE consumer_group = 'reporting' AND topic = ANY($1::text[])", list(TOPICS)
+        )
+        await connection.copy_from_query(
+            "SELECT indicator, course_set, node, day, n_all, n_cit, n_stu, n_pub, n_ent, n_ungrouped FROM figure",
+            output=target,
+            format="csv",
+        )
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+
+
+async def _collect(bootstrap_servers: tuple[str, ...], offsets: dict[tuple[str, int], int], folder: Path, progress: Progress | None) -> int:
+    """Write what the topics hold up to these offsets as one file of JSON lines per table."""
+    task = progress.add_task("reading topics", total=sum(offsets.values())) if progress else None
+    with ExitStack() as files:
+        lines = {table: files.enter_context((folder / f"{table}.json").open("w", encoding="utf-8")) for table in _TABLES if table != "figure"}
+        records = 0
+        async for event_type, value in _records(bootstrap_servers, offsets, lambda done: progress.update(task, completed=done) if progress and task is not None else None):
+            _write(lines, event_type, json.loads(value))
+            records += 1
+    return records
+
+
+async def _records(bootstrap_servers: tuple[str, ...], offsets: dict[tuple[str, int], int], tell: Callable[[int], None]) -> AsyncIterator[tuple[str, bytes]]:
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=list(bootstrap_servers), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
+        max_partition_fetch_bytes=16 * 1_048_576, isolation_level="read_uncommitted",
+    )  # fmt: skip
+    places = {TopicPartition(topic, partition): after for (topic, partition), after in offsets.items() if after > 0}
+    await consumer.start()
+    try:
+        consumer.assign(list(places))
+        await consumer.seek_to_beginning(*places)
+        open_places = set(places)
+        while open_places:
+            for place, batch in (await consumer.getmany(timeout_ms=500)).items():
+                for record in batch:
+                    if record.offset < places[place] and record.value is not None:
+                        yield next(value for name, value in record.headers if name == "ce_type").decode(), record.value
+            at = {place: await consumer.position(place) for place in places}
+            open_places = {place for place in open_places if at[place] < places[place]}
+            consumer.pause(*(place for place in places if place not in open_places))
+            tell(sum(min(position, places[place]) for place, position in at.items()))
+    finally:
+        await consumer.stop()
+
+
+def _write(lines: Mapping[str, IO[str]], event_type: str, data: dict[str, object]) -> None:
+    """File one entity under its table; instants become microseconds, nested affiliations rows of their own."""
+    table = event_type.split(".")[3]
+    row = {name: _microseconds(value) if name in _INSTANTS else value for name, value in data.items()}
+    if table == "person":
+        about = {"person_ref": data["person_ref"], "version": data["version"]}
+        for name, code, target in (("residences", "code", "residence"), ("groups", "group", "membership")):
+            for one in row.pop(name):  # type: ignore[attr-defined]
+                _line(lines[target], {**about, "code": one[code], "valid_from": one["valid_from"], "valid_to": one["valid_to"]})
+    _line(lines[table], row)
+
+
+def _line(file: IO[str], row: dict[str, object]) -> None:
+    file.write(json.dumps(row))
+    file.write("\n")
+
+
+def _microseconds(value: object) -> int | None:
+    if value is None:
+        return None
+    instant = datetime.fromisoformat(str(value))
+    whole = int(instant.replace(microsecond=0).timestamp())
+    return whole * 1_000_000 + instant.microsecond
+
+
+def _compare(folder: Path) -> tuple[int, int, tuple[tuple[str, ...], ...]]:
+    """Run the recount and compare; everything happens in an in-process engine, not in the service's database."""
+    engine = duckdb.connect(":memory:")
+    try:
+        for table, columns in _TABLES.items():
+            engine.execute(f"CREATE TABLE {table} ({columns})")
+            source = folder / ("figure.csv" if table == "figure" else f"{table}.json")
+            if source.stat().st_size:
+                if table == "figure":
+                    engine.execute(f"COPY {table} FROM '{source}' (FORMAT csv, HEADER false)")
+                else:
+                    names = {column.split()[0]: column.split()[1] for column in columns.split(", ")}
+                    engine.execute(f"INSERT INTO {table} SELECT {', '.join(names)} FROM read_json('{source}', format = 'newline_delimited', columns = {names})")  # noqa: S608  # names of this module
+        engine.execute(_SQL.read_text("utf-8"))
+        counts = engine.execute("SELECT count(*), count(*) FILTER (stood <> recounted) FROM compared").fetchone()
+        examples = engine.execute(
+            "SELECT indicator, course_set, node, day, grp, stood, recounted FROM compared WHERE stood <> recounted ORDER BY ALL LIMIT $1", [EXAMPLES]
+        ).fetchall()
+    finally:
+        engine.close()
+    compared, differing = counts or (0, 0)
+    return compared, differing, tuple(tuple(str(part) for part in row) for row in examples)
+
+
+async def _remember(pool: Pool, finding: Finding) -> None:
+    at = datetime.now(UTC)
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "INSERT INTO audit_run (ended_at, cells_compared, cells_differing, seconds) VALUES ($1, $2, $3, $4)",
+            at, finding.cells_compared, finding.cells_differing, finding.seconds,
+        )  # fmt: skip
+    metrics.AUDIT_CELLS.set(finding.cells_compared)
+    metrics.AUDIT_DRIFT.set(finding.cells_differing)
+    if not finding.cells_differing:
+        metrics.AUDIT_AT.set(at.timestamp())
