@@ -144,11 +144,11 @@ async def _print_report(system: System, report: dict[str, Any]) -> None:
     table.add_column("Địa bàn")
     for name in _COLUMNS.values():
         table.add_column(name, justify="right")
-    table.add_column("Tỷ lệ tham gia")
+    table.add_column("Tỷ lệ (chưa có mẫu số)")
 
     def add(scope: str, style: str | None = None) -> None:
         counts = [cells.get((scope, indicator), {}).get("numerator", 0) for indicator in _COLUMNS]
-        table.add_row(names[scope], *(_number(count) for count in counts), "chưa có mẫu số: không đo được", style=style)
+        table.add_row(names[scope], *(_number(count) for count in counts), "không đo được", style=style)
 
     for scope in nodes:
         if scope != "VN":

@@ -39,15 +39,18 @@ LAG_EVERY_S = 2.0
 """Pause between two looks at the ends of the partitions, seconds."""
 
 
-def create_broker(bootstrap_servers: Sequence[str]) -> KafkaBroker:
-    """A broker object that never logs per record; FastStream does not split a comma-separated string, so a list it is."""
+def create_broker(bootstrap_servers: Sequence[str], *, with_metrics: bool = True) -> KafkaBroker:
+    """A broker object that never logs per record; FastStream does not split a comma-separated string, so a list it is.
+
+    FastStream's own metrics can be registered once per process; a test that makes several brokers goes without.
+    """
     return KafkaBroker(
         list(bootstrap_servers),
         logger=None,
         apply_types=False,
         graceful_timeout=8.0,
         allow_auto_create_topics=False,
-        middlewares=[KafkaPrometheusMiddleware(registry=REGISTRY, metrics_prefix="faststream")],
+        middlewares=[KafkaPrometheusMiddleware(registry=REGISTRY, metrics_prefix="faststream")] if with_metrics else [],
     )
 
 

@@ -1,0 +1,77 @@
+"""The test stack: a real Kafka and a real PostgreSQL in a folder and on ports of their own, and the means to hurt them."""
+
+import os
+import secrets
+import signal
+from dataclasses import dataclass
+
+import asyncpg
+
+from deploy.local import kafka, postgres, processes
+from deploy.local.layout import REPOSITORY, Layout
+
+LAYOUT = Layout(REPOSITORY / ".stack-test", 1000)
+"""Where the test stack lies."""
+
+
+@dataclass(frozen=True)
+class Infrastructure:
+    """The running servers."""
+
+    layout: Layout
+
+    @property
+    def bootstrap_servers(self) -> list[str]:
+        return self.layout.bootstrap_servers(1)
+
+    async def create_database(self) -> tuple[str, str]:
+        """A fresh database; its name and address."""
+        name = f"t_{secrets.token_hex(6)}"
+        connection = await asyncpg.connect(postgres.dsn(self.layout))
+        try:
+            await connection.execute(f'CREATE DATABASE "{name}"')
+        finally:
+            await connection.close()
+        return name, postgres.dsn(self.layout, name)
+
+    async def drop_database(self, name: str) -> None:
+        connection = await asyncpg.connect(postgres.dsn(self.layout))
+        try:
+            await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        finally:
+            await connection.close()
+
+    def kill_postgres(self) -> None:
+        """SIGKILL the server and its children, as a machine that loses power would."""
+        pid = processes.pid_of(self.layout, postgres.NAME)
+        assert pid is not None
+        import psutil
+
+        family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+        for process in family:
+            process.send_signal(signal.SIGKILL)
+        psutil.wait_procs(family, timeout=10)
+
+    def start_postgres(self) -> None:
+        postgres.start(self.layout)
+
+    def kill_kafka(self) -> None:
+        pid = processes.pid_of(self.layout, "kafka-1")
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        processes.stop(self.layout, ["kafka-1"])
+
+    def start_kafka(self) -> None:
+        kafka.start_node(self.layout, 1)
+
+
+def start() -> Infrastructure:
+    LAYOUT.root.mkdir(parents=True, exist_ok=True)
+    postgres.start(LAYOUT)
+    kafka.start(LAYOUT)
+    return Infrastructure(LAYOUT)
+
+
+def stop() -> None:
+    processes.stop(LAYOUT, ["kafka-1"])
+    postgres.stop(LAYOUT)
