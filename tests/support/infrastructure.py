@@ -1,9 +1,13 @@
 """The test stack: a real Kafka and a real PostgreSQL in a folder and on ports of their own, and the means to hurt them."""
 
+import fcntl
 import os
 import secrets
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import IO
 
 import asyncpg
 
@@ -65,13 +69,39 @@ class Infrastructure:
         kafka.start_node(self.layout, 1)
 
 
+_using: list[IO[bytes]] = []
+"""The open file whose shared lock says that this run uses the test stack."""
+
+
 def start() -> Infrastructure:
-    LAYOUT.root.mkdir(parents=True, exist_ok=True)
-    postgres.start(LAYOUT)
-    kafka.start(LAYOUT)
+    """Start what is not running. Several runs side by side share one test stack."""
+    with _alone():
+        users = (LAYOUT.root / "users.lock").open("ab")
+        fcntl.flock(users, fcntl.LOCK_SH)
+        _using.append(users)
+        postgres.start(LAYOUT)
+        kafka.start(LAYOUT)
     return Infrastructure(LAYOUT)
 
 
 def stop() -> None:
-    processes.stop(LAYOUT, ["kafka-1"])
-    postgres.stop(LAYOUT)
+    """Stop the servers unless another run still uses them."""
+    with _alone():
+        while _using:
+            _using.pop().close()
+        with (LAYOUT.root / "users.lock").open("ab") as users:
+            try:
+                fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            processes.stop(LAYOUT, ["kafka-1"])
+            postgres.stop(LAYOUT)
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """One run at a time starts or stops servers."""
+    LAYOUT.root.mkdir(parents=True, exist_ok=True)
+    with (LAYOUT.root / "starting.lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,135 @@
+CREATE TABLE public.consumed_offset (
+    consumer_group text NOT NULL,
+    topic text NOT NULL,
+    partition integer NOT NULL,
+    next_offset bigint NOT NULL,
+    moved_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50');
+CREATE TABLE public.course (
+    code text NOT NULL,
+    title text NOT NULL,
+    launched_by text NOT NULL,
+    course_sets text[] NOT NULL,
+    version bigint NOT NULL
+);
+CREATE TABLE public.dead_letter (
+    dead_letter_id bigint NOT NULL,
+    consumer_group text NOT NULL,
+    topic text NOT NULL,
+    partition integer NOT NULL,
+    record_offset bigint NOT NULL,
+    reason text NOT NULL,
+    detail text NOT NULL,
+    event_type text,
+    key bytea,
+    value bytea,
+    header_names text[] NOT NULL,
+    header_values bytea[] NOT NULL,
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL
+);
+ALTER TABLE public.dead_letter ALTER COLUMN dead_letter_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.dead_letter_dead_letter_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE public.enrollment (
+    enrollment_id uuid NOT NULL,
+    person_ref uuid NOT NULL,
+    course text,
+    status text NOT NULL,
+    registered_at timestamp with time zone,
+    started_at timestamp with time zone,
+    withdrawn_at timestamp with time zone,
+    version bigint NOT NULL,
+    CONSTRAINT enrollment_status CHECK ((status = ANY (ARRAY['AWAITING'::text, 'ACTIVE'::text, 'CANCELLED'::text, 'VOIDED'::text])))
+)
+WITH (fillfactor='80');
+CREATE TABLE public.fact (
+    fact_id uuid NOT NULL,
+    digest bytea NOT NULL,
+    kind smallint NOT NULL,
+    entity_id uuid NOT NULL,
+    person_ref uuid NOT NULL,
+    occurred_at timestamp with time zone NOT NULL,
+    content bytea NOT NULL,
+    topic text NOT NULL,
+    partition integer NOT NULL,
+    record_offset bigint NOT NULL,
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL
+);
+CREATE TABLE public.lease (
+    name text NOT NULL,
+    holder text NOT NULL,
+    token bigint NOT NULL,
+    expires_at timestamp with time zone NOT NULL
+);
+CREATE TABLE public.outbox (
+    seq bigint NOT NULL,
+    topic text NOT NULL,
+    partition integer,
+    key bytea,
+    headers bytea NOT NULL,
+    value bytea,
+    recorded_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (autovacuum_vacuum_scale_factor='0', autovacuum_vacuum_threshold='20000', autovacuum_vacuum_cost_delay='0');
+ALTER TABLE public.outbox ALTER COLUMN seq ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.outbox_seq_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+CREATE TABLE public.person (
+    person_ref uuid NOT NULL,
+    assurance smallint NOT NULL,
+    residences jsonb NOT NULL,
+    groups jsonb NOT NULL,
+    version bigint NOT NULL
+)
+WITH (fillfactor='80');
+CREATE TABLE public.schema_migration (
+    room text NOT NULL,
+    name text NOT NULL,
+    sha256 text NOT NULL,
+    applied_at timestamp with time zone DEFAULT now() NOT NULL
+);
+CREATE TABLE public.territory_unit (
+    code text NOT NULL,
+    level text NOT NULL,
+    name text NOT NULL,
+    type text NOT NULL,
+    province text NOT NULL,
+    valid_from date NOT NULL,
+    valid_to date,
+    version bigint NOT NULL,
+    CONSTRAINT territory_unit_level CHECK ((level = ANY (ARRAY['province'::text, 'commune'::text])))
+);
+ALTER TABLE ONLY public.consumed_offset
+    ADD CONSTRAINT consumed_offset_pk PRIMARY KEY (consumer_group, topic, partition);
+ALTER TABLE ONLY public.course
+    ADD CONSTRAINT course_pk PRIMARY KEY (code);
+ALTER TABLE ONLY public.dead_letter
+    ADD CONSTRAINT dead_letter_pk PRIMARY KEY (dead_letter_id);
+ALTER TABLE ONLY public.dead_letter
+    ADD CONSTRAINT dead_letter_position UNIQUE (consumer_group, topic, partition, record_offset);
+ALTER TABLE ONLY public.enrollment
+    ADD CONSTRAINT enrollment_pk PRIMARY KEY (enrollment_id);
+ALTER TABLE ONLY public.fact
+    ADD CONSTRAINT fact_pk PRIMARY KEY (fact_id);
+ALTER TABLE ONLY public.lease
+    ADD CONSTRAINT lease_pk PRIMARY KEY (name);
+ALTER TABLE ONLY public.outbox
+    ADD CONSTRAINT outbox_pk PRIMARY KEY (seq);
+ALTER TABLE ONLY public.person
+    ADD CONSTRAINT person_pk PRIMARY KEY (person_ref);
+ALTER TABLE ONLY public.schema_migration
+    ADD CONSTRAINT schema_migration_pk PRIMARY KEY (room, name);
+ALTER TABLE ONLY public.territory_unit
+    ADD CONSTRAINT territory_unit_pk PRIMARY KEY (code);
+CREATE INDEX fact_entity ON public.fact USING btree (entity_id);

@@ -1,0 +1,156 @@
+"""The relay: what was rolled back is never seen, what was committed is published, and the last record of a key is its newest."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+from aiokafka import AIOKafkaProducer
+
+from shared.chassis import outbox
+from shared.chassis.clock import now
+from shared.chassis.database import Pool, transaction
+from shared.chassis.lease import Lease
+from shared.chassis.outbox import Announcement, Pending, announce
+from shared.chassis.relay import Relay
+from tests.support.bakery import Bakery, open_bakery, read
+from tests.support.infrastructure import Infrastructure
+from tests.support.waiting import eventually
+
+
+def _sold(bakery: Bakery, loaf: str, version: int) -> Announcement:
+    return Announcement(bakery.sales, "bakery.loaf.sold.v1", f"{loaf}:{version}", "/bakery", loaf, loaf, b'{"version": %d}' % version, now())
+
+
+async def _empty(pool: Pool) -> bool:
+    async with pool.acquire() as connection:
+        return not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM outbox)")
+
+
+async def test_nothing_of_a_rolled_back_transaction_is_published(infra: Infrastructure, pool: Pool) -> None:
+    bakery = await open_bakery(infra.bootstrap_servers)
+    with pytest.raises(ZeroDivisionError):
+        async with transaction(pool) as tx:
+            await announce(tx, [_sold(bakery, "undone", 1)])
+            raise ZeroDivisionError
+    async with transaction(pool) as tx:
+        await announce(tx, [_sold(bakery, "done", 1)])
+    stop = asyncio.Event()
+    task = asyncio.create_task(Relay(pool, infra.bootstrap_servers, bakery.group).run(stop))
+    await eventually(lambda: _empty(pool))
+    stop.set()
+    await task
+    assert {record.key for record in await read(infra.bootstrap_servers, bakery.sales.name, 3)} == {b"done"}
+
+
+async def test_headers_of_an_event_are_cloudevents_in_binary_mode(infra: Infrastructure, pool: Pool) -> None:
+    bakery = await open_bakery(infra.bootstrap_servers)
+    async with transaction(pool) as tx:
+        await announce(tx, [_sold(bakery, "rye", 1)])
+    stop = asyncio.Event()
+    task = asyncio.create_task(Relay(pool, infra.bootstrap_servers, bakery.group).run(stop))
+    await eventually(lambda: _empty(pool))
+    stop.set()
+    await task
+    (record,) = await read(infra.bootstrap_servers, bakery.sales.name, 3)
+    told = dict(record.headers)
+    assert (told["ce_specversion"], told["ce_type"], told["ce_id"], told["content-type"]) == (b"1.0", b"bakery.loaf.sold.v1", b"rye:1", b"application/json")
+    assert record.partition == outbox.partition_of("rye", 3)
+
+
+class _Frozen(Relay):
+    """A relay that is frozen between reading its rows and sending them, as SIGSTOP at the worst moment would do it."""
+
+    def __init__(self, pool: Pool, bootstrap_servers: Sequence[str], service: str) -> None:
+        super().__init__(pool, bootstrap_servers, service)
+        self.has_read = asyncio.Event()
+        self.wakes = asyncio.Event()
+        self.failure: Exception | None = None
+
+    async def publish_late(self, producer: AIOKafkaProducer, *, fenced: bool) -> None:
+        """What `_publish_batch` does, with a freeze in the middle."""
+        async with self._pool.acquire() as connection:
+            rows = await outbox.pending(connection, 100)
+        if fenced:
+            await producer.begin_transaction()
+        self.has_read.set()
+        await self.wakes.wait()
+        try:
+            await _send(producer, rows)
+            if fenced:
+                await producer.commit_transaction()
+        except Exception as error:
+            self.failure = error
+
+
+async def _send(producer: AIOKafkaProducer, rows: Sequence[Pending]) -> None:
+    for row in rows:
+        await producer.send_and_wait(row.topic, key=row.key, value=row.value, partition=row.partition, headers=row.headers)
+
+
+@pytest.mark.parametrize("fenced", [True, False])
+async def test_the_last_record_of_a_key_is_its_newest_though_an_old_relay_wakes_up(infra: Infrastructure, pool: Pool, *, fenced: bool) -> None:
+    """With the fence the old relay is refused; the control without it writes the old version last, which is what compaction would keep."""
+    bakery = await open_bakery(infra.bootstrap_servers, partitions=1)
+    async with transaction(pool) as tx:
+        await announce(tx, [_sold(bakery, "rye", 1)])
+    old = _Frozen(pool, infra.bootstrap_servers, bakery.group)
+    identity = {"transactional_id": f"{bakery.group}-relay"} if fenced else {"enable_idempotence": True}
+    producer = AIOKafkaProducer(bootstrap_servers=infra.bootstrap_servers, acks="all", **identity)
+    await producer.start()
+    frozen = asyncio.create_task(old.publish_late(producer, fenced=fenced))
+    await old.has_read.wait()
+
+    async with transaction(pool) as tx:
+        await announce(tx, [_sold(bakery, "rye", 2)])
+    stop = asyncio.Event()
+    new = asyncio.create_task(Relay(pool, infra.bootstrap_servers, bakery.group).run(stop))
+    await eventually(lambda: _empty(pool))
+    old.wakes.set()
+    await frozen
+    stop.set()
+    await new
+    await asyncio.wait_for(asyncio.gather(producer.stop(), return_exceptions=True), 10)
+
+    last = (await read(infra.bootstrap_servers, bakery.sales.name, 1))[-1]
+    if fenced:
+        assert old.failure is not None
+        assert last.value == b'{"version": 2}'
+    else:
+        assert last.value == b'{"version": 1}'
+
+
+async def test_a_lease_is_held_by_one_and_passes_on_when_it_is_given_back(pool: Pool) -> None:
+    first, second = Lease(pool, "oven"), Lease(pool, "oven")
+    assert await first.acquire()
+    assert await first.acquire()
+    assert not await second.acquire()
+    await first.release()
+    assert await second.acquire()
+    assert not await first.acquire()
+
+
+async def test_a_trace_goes_on_behind_the_outbox(pool: Pool) -> None:
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    tracer = TracerProvider().get_tracer("bakery")
+    bakery_topic = (await open_bakery_offline()).sales
+    with tracer.start_as_current_span("bake") as span:
+        async with transaction(pool) as tx:
+            await announce(tx, [Announcement(bakery_topic, "bakery.loaf.sold.v1", "1", "/bakery", "rye", "rye", b"{}", now())])
+    async with pool.acquire() as connection:
+        (row,) = await outbox.pending(connection, 10)
+    told = dict(row.headers)["traceparent"].decode()
+    assert told.split("-")[1] == trace.format_trace_id(span.get_span_context().trace_id)
+
+
+async def open_bakery_offline() -> Bakery:
+    """A bakery whose topics nobody creates."""
+    from shared.contracts.decoding import decoder
+    from shared.contracts.envelope import EventType
+    from shared.contracts.topics import Topic
+    from tests.support.bakery import Loaf
+
+    topic = Topic("nowhere", "bakery", "loaf", "loaf", 1, "compact", None, (), "Nowhere.")
+    await asyncio.sleep(0)
+    return Bakery("offline", topic, topic, EventType("bakery.loaf.baked.v1", Loaf, "nowhere", "Baked.", decoder(Loaf)))
