@@ -16,6 +16,12 @@ SETTINGS = REPOSITORY / "deploy" / "settings.env"
 KAFKA_VERSION = "4.3.1"
 """Version of the broker; kafka-pom.xml says the same and a test compares them."""
 
+PORT_OFFSET_FILE = "port-offset"
+"""File in which a stack remembers the offset of its ports."""
+
+_LOWEST, _HIGHEST = -16000, 40000
+"""Offsets that leave every port above the system's own and below 65,536."""
+
 _KAFKA, _POSTGRES, _API, _WORKER, _MAIL = 19092, 25432, 18101, 18201, 18125
 
 
@@ -37,8 +43,21 @@ class Layout:
 
     @classmethod
     def from_environment(cls) -> "Layout":
-        """The stack named by STACK_DIR and STACK_PORT_OFFSET; by default `.stack` and 0."""
-        return cls(Path(os.environ.get("STACK_DIR", REPOSITORY / ".stack")).resolve(), int(os.environ.get("STACK_PORT_OFFSET", "0")))
+        """The stack named by STACK_DIR and STACK_PORT_OFFSET; by default `.stack`, and the offset it was started with or 0.
+
+        Raises:
+            Refusal: the offset is no number, or leads to ports that do not exist or belong to the system.
+        """
+        root = Path(os.environ.get("STACK_DIR") or REPOSITORY / ".stack").resolve()
+        remembered = root / PORT_OFFSET_FILE
+        told = os.environ.get("STACK_PORT_OFFSET") or (remembered.read_text() if remembered.exists() else "0")
+        if not (told.lstrip("-").isdigit() and _LOWEST <= int(told) <= _HIGHEST):
+            raise Refusal(f"STACK_PORT_OFFSET is {told!r}: set it to a number from {_LOWEST} to {_HIGHEST}, for example 2000.")
+        return cls(root, int(told))
+
+    def remember(self) -> None:
+        """Note the offset, so that later commands need not be told."""
+        (self.root / PORT_OFFSET_FILE).write_text(str(self.offset))
 
     @property
     def run(self) -> Path:

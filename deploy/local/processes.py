@@ -31,6 +31,7 @@ class Process:
         ports: what it listens on.
         ready: URL that answers 200 when it is ready; None if somebody else asks.
         cwd: working directory.
+        user: whom it runs as; None: whoever starts it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Process:
     ports: Sequence[int] = ()
     ready: str | None = None
     cwd: Path | None = None
+    user: str | None = None
 
 
 def pid_of(layout: Layout, name: str) -> int | None:
@@ -71,15 +73,12 @@ def start(layout: Layout, process: Process) -> bool:
             stdout=log,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            user=process.user,
+            group=process.user,
+            extra_groups=None if process.user is None else [],
         )
     (layout.run / f"{process.name}.pid").write_text(f"{child.pid} {_started(child.pid) or 'gone'}")
     return True
-
-
-def adopt(layout: Layout, name: str, pid: int) -> None:
-    """Note the pid of a process that another program started."""
-    layout.run.mkdir(parents=True, exist_ok=True)
-    (layout.run / f"{name}.pid").write_text(f"{pid} {_started(pid) or 'gone'}")
 
 
 def stop(layout: Layout, names: Sequence[str], first: signal.Signals = signal.SIGTERM) -> None:
