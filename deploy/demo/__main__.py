@@ -37,8 +37,8 @@ async def demo() -> int:
     system = System(layout)
     console.rule("hocvu: từ lượt học thật đến báo cáo quý đã chốt")
     console.print(
-        "Dữ liệu học tập là thật (OULAD, CC BY 4.0); địa bàn, nhóm đối tượng và ngày tháng được GÁN theo quy tắc cố định, không phải của người thật.\n"
-        "(Learning records are real; places, groups and calendar days are assigned by a fixed rule.)"
+        "Dữ liệu học tập là thật (OULAD, CC BY 4.0); địa bàn, nhóm đối tượng và ngày tháng được GÁN theo quy tắc cố định, "
+        "không phải của người thật.\n(Learning records are real; places, groups and calendar days are assigned by a fixed rule.)"
     )
     try:
         return await _run(layout, system)
@@ -77,7 +77,9 @@ async def _run(layout: Layout, system: System) -> int:
     audited = await asyncio.to_thread(_audit, layout)
     notices = await _notices(system, frozen["report"])
     after = await _fingerprint(system)
-    totals = {figure["indicator"]: figure["counts"]["all"] for figure in report["figures"] if figure["scope"] == "VN" and figure["course_set"] == "ALL"}
+    totals = {
+        figure["indicator"]: figure["counts"]["all"] for figure in report["figures"] if figure["scope"] == "VN" and figure["course_set"] == "ALL"
+    }
     result = {
         "events": len(sent),
         "copies": len(sent) - len(told),
@@ -94,15 +96,19 @@ async def _run(layout: Layout, system: System) -> int:
     return _conclude(layout, system, result, before, after, frozen, audited)
 
 
-def _conclude(layout: Layout, system: System, result: dict[str, Any], before: str | None, after: str | None, frozen: dict[str, Any], audited: dict[str, Any]) -> int:
+def _conclude(
+    layout: Layout, system: System, result: dict[str, Any], before: str | None, after: str | None, frozen: dict[str, Any], audited: dict[str, Any]
+) -> int:
     unchanged = before is None or before == after
-    console.print(f"\nKiểm toán / audit      : {result['cells_compared']} ô số liệu đã đối chiếu (cells compared), [bold]{result['cells_differing']} ô sai lệch (cells differing)[/bold]")
+    differing = f"[bold]{result['cells_differing']} ô sai lệch (cells differing)[/bold]"
+    console.print(f"\nKiểm toán / audit      : {result['cells_compared']} ô số liệu đã đối chiếu (cells compared), {differing}")
     for example in audited["examples"]:
         console.print("    " + " ".join(example))
     console.print(f"Sự kiện / events       : {result['events']} (bản sao / copies {result['copies']}, đến muộn / late {result['late']})")
     console.print(f"Thông lượng / rate     : {result['events_per_second']} events/s trong {result['seconds']} s")
     console.print(f"Thông báo / notices    : {result['notices_sent']} thư đã gửi về báo cáo này (mails sent about this report)")
-    console.print(f"Báo cáo / report       : {frozen['report']['report_id']}, sha256 {frozen['report']['sha256'][:16]}…, {'đã chốt từ trước (frozen before)' if frozen['already_frozen'] else 'vừa chốt (frozen now)'}")
+    when = "đã chốt từ trước (frozen before)" if frozen["already_frozen"] else "vừa chốt (frozen now)"
+    console.print(f"Báo cáo / report       : {frozen['report']['report_id']}, sha256 {frozen['report']['sha256'][:16]}…, {when}")
     if before is not None:
         console.print(f"Chạy lại / run again   : số liệu {'KHÔNG đổi (unchanged)' if unchanged else 'ĐÃ ĐỔI (changed!)'}: {before} → {after}")
     for service in SERVICES:
@@ -155,7 +161,9 @@ async def _print_report(system: System, report: dict[str, Any]) -> None:
             add(scope)
     add("VN", "bold")
     console.print(table)
-    console.print("Người tham gia và người hoàn thành tính đến 24 giờ ngày cuối kỳ; lượt đăng ký và lượt hoàn thành tính trong kỳ. Mỗi người chỉ tính một lần.")
+    console.print(
+        "Người tham gia và người hoàn thành tính đến 24 giờ ngày cuối kỳ; lượt đăng ký và lượt hoàn thành tính trong kỳ. Mỗi người chỉ tính một lần."
+    )
 
 
 def _audit(layout: Layout) -> dict[str, Any]:
@@ -176,7 +184,7 @@ async def _notices(system: System, report: dict[str, Any]) -> int:
     deadline = time.monotonic() + 30
     while True:
         messages = (await system.get("notifications", "/v1/messages", subject=subject, limit=500))["messages"]
-        sent = sum(message["state"] == "sent" for message in messages)
+        sent: int = sum(message["state"] == "sent" for message in messages)
         if (messages and sent == len(messages)) or time.monotonic() > deadline:
             return sent
         await asyncio.sleep(0.3)

@@ -112,15 +112,15 @@ def _learner(student: str, first_seen: datetime, communes: Sequence[str]) -> Tol
     share = _number(f"{student}share") % 100
     home = communes[_number(f"{student}home") % len(communes)]
     residences: list[dict[str, str]] = []
-    if share >= 4:  # noqa: PLR2004  # the first four hundredths have no known commune
+    if share >= 4:  # the first four hundredths have no known commune
         residences.append({"code": home, "valid_from": "2024-01-01"})
-    if 4 <= share < 7:  # noqa: PLR2004  # the next three move
+    if 4 <= share < 7:  # the next three move
         residences.append({"code": communes[_number(f"{student}next") % len(communes)], "valid_from": "2026-03-01"})
-    if 2 <= share < 4:  # noqa: PLR2004  # of two hundredths the province is known
+    if 2 <= share < 4:  # of two hundredths the province is known
         residences.append({"code": _PROVINCES[_number(f"{student}province") % len(_PROVINCES)], "valid_from": "2024-01-01"})
     group = ("CIT", "CIT", "STU", "PUB", "ENT")[_number(f"{student}group") % 5]
-    groups = [] if share == 99 else [{"group": group, "valid_from": "2024-01-01"}]  # noqa: PLR2004  # of one hundredth no group is known
-    if share == 50:  # noqa: PLR2004  # one hundredth are teachers: public sector and citizens
+    groups = [] if share == 99 else [{"group": group, "valid_from": "2024-01-01"}]  # of one hundredth no group is known
+    if share == 50:  # one hundredth are teachers: public sector and citizens
         groups = [{"group": "CIT", "valid_from": "2024-01-01"}, {"group": "PUB", "valid_from": "2024-01-01"}]
     at = first_seen - timedelta(minutes=10)
     data = {"account": student, "occurred_at": at.isoformat(), "assurance": 1, "residences": residences, "groups": groups}

@@ -89,7 +89,9 @@ class System:
             NotThrough: it takes too long.
         """
         pairs = [(topic, group) for topic in EVENT_TOPICS for group in topic.readers]
-        consumers = {group: AIOKafkaConsumer(bootstrap_servers=self.bootstrap_servers, group_id=group, enable_auto_commit=False) for _, group in pairs}
+        consumers = {
+            group: AIOKafkaConsumer(bootstrap_servers=self.bootstrap_servers, group_id=group, enable_auto_commit=False) for _, group in pairs
+        }
         for consumer in consumers.values():
             await consumer.start()
         deadline, quiet_since, last = time.monotonic() + THROUGH_S, 0.0, (-1, -1)

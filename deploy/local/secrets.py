@@ -24,13 +24,21 @@ class Secrets:
         return json.dumps([{"name": "local-admin", "sha256": digest, "scopes": ["*"]}])
 
 
+def made(layout: Layout) -> bool:
+    """Whether the folder is a stack: its secrets are the first thing that is made."""
+    return (layout.root / "secrets.json").exists()
+
+
 def of(layout: Layout) -> Secrets:
     """The stack's secrets; made the first time."""
     path = layout.root / "secrets.json"
     if path.exists():
         return Secrets(**json.loads(path.read_text()))
     layout.root.mkdir(parents=True, exist_ok=True)
-    made = Secrets()
-    path.touch(mode=0o600)
-    path.write_text(json.dumps(asdict(made), indent=2))
-    return made
+    found = Secrets()
+    fresh = path.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    fresh.touch(mode=0o600)
+    fresh.write_text(json.dumps(asdict(found), indent=2))
+    fresh.rename(path)
+    return found

@@ -17,9 +17,7 @@ def create_router(runtime: Runtime) -> APIRouter:
     router = APIRouter(prefix="/v1")
 
     @router.get("/completions/{enrollment_id}", tags=["entities"], summary="The completion of an enrollment and the facts it was folded from")
-    async def get_completion(
-        enrollment_id: UUID, _: Annotated[Principal, Depends(requires("completions:read"))]
-    ) -> dict[str, object]:
+    async def get_completion(enrollment_id: UUID, _: Annotated[Principal, Depends(requires("completions:read"))]) -> dict[str, object]:
         async with transaction(runtime.pool) as tx:
             found = await store.find(tx, enrollment_id)
             if found is None:

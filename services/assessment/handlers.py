@@ -83,6 +83,4 @@ def _event(completion: StoredCompletion, at: datetime) -> Announcement:
         "version": completion.version,
     }
     event_type = COMPLETION_REVOKED.name if state.completed_at is None else COMPLETION_RECORDED.name
-    return Announcement(
-        ASSESSMENT_EVENTS, event_type, f"{key}:{completion.version}", "/services/assessment", key, person_ref, _encode(data), at, key
-    )
+    return Announcement(ASSESSMENT_EVENTS, event_type, f"{key}:{completion.version}", "/services/assessment", key, person_ref, _encode(data), at, key)

@@ -83,9 +83,7 @@ def create_router(runtime: Runtime, settings: EnrollmentSettings) -> APIRouter:
         return item
 
     @router.put("/registers/courses/{code}", tags=["registers"], summary="Enter or change a course of the register")
-    async def put_course(
-        code: CourseCode, entry: CourseEntry, _: Annotated[Principal, Depends(requires("registers:write"))]
-    ) -> dict[str, object]:
+    async def put_course(code: CourseCode, entry: CourseEntry, _: Annotated[Principal, Depends(requires("registers:write"))]) -> dict[str, object]:
         async with transaction(runtime.pool) as tx:
             course = Course(code, entry.title, entry.launched_by, tuple(entry.course_sets))
             changed = await registers.put_courses(tx, [course], runtime.clock())
@@ -98,9 +96,7 @@ def create_router(runtime: Runtime, settings: EnrollmentSettings) -> APIRouter:
             return {"courses": [course for course, _ in (await register_store.courses(tx)).values()]}
 
     @router.get("/registers/territory", tags=["registers"], summary="The register of territory, whole or of one province")
-    async def get_territory(
-        _: Annotated[Principal, Depends(requires("registers:read"))], province: str | None = None
-    ) -> dict[str, object]:
+    async def get_territory(_: Annotated[Principal, Depends(requires("registers:read"))], province: str | None = None) -> dict[str, object]:
         async with transaction(runtime.pool) as tx:
             units = [unit for unit, _ in (await register_store.territory(tx)).values()]
         chosen = [unit for unit in units if province is None or unit.province == province]

@@ -127,7 +127,8 @@ _SETTLE = """
 UPDATE delivery
 SET state = told.state, reason = told.reason, next_attempt_at = clock_timestamp() + told.pause, lost_answers = told.lost_answers,
     sent_at = CASE WHEN told.state = 'sent' THEN clock_timestamp() END, lease_until = NULL
-FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::interval[], $6::int[]) AS told (message_id, token, state, reason, pause, lost_answers)
+FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::interval[], $6::int[])
+    AS told (message_id, token, state, reason, pause, lost_answers)
 WHERE delivery.message_id = told.message_id AND delivery.token = told.token
 """
 

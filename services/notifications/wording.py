@@ -8,10 +8,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from services.notifications.domain import Recipient
 from shared.contracts.reporting import Report
 
-# Plain text for mail and the in-app ledger; nothing here is HTML.
-_TEMPLATES = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True
-)  # noqa: S701  # plain text
+_FOLDER = FileSystemLoader(Path(__file__).parent / "templates")
+
+# Plain text for mail and the in-app ledger; nothing here is HTML, and escaping would show in a mail.
+_TEMPLATES = Environment(loader=_FOLDER, undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)  # noqa: S701
 
 _VIET_NAM = timedelta(hours=7)
 

@@ -53,8 +53,8 @@ def create_router(runtime: Runtime) -> APIRouter:
         scope: Scope = "VN",
         indicator: Indicator | None = None,
         course_set: str = "ALL",
-        children: bool = False,  # noqa: FBT001, FBT002  (a query parameter)
-        format: Literal["json", "csv"] = "json",  # noqa: A002  (a query parameter)
+        children: bool = False,
+        format: Literal["json", "csv"] = "json",
     ) -> Response:
         over = _period(period)
         indicators = [indicator] if indicator else list(INDICATORS)
@@ -96,7 +96,7 @@ def create_router(runtime: Runtime) -> APIRouter:
         report_id: UUID,
         request: Request,
         _: Annotated[Principal, Depends(requires("reports:read"))],
-        format: Literal["json", "csv"] = "json",  # noqa: A002  (a query parameter)
+        format: Literal["json", "csv"] = "json",
     ) -> Response:
         async with runtime.pool.acquire() as connection:
             found = await store.report(connection, report_id)
@@ -160,7 +160,20 @@ def _csv(rows: Sequence[FigureRow], over: Period, places: Places, name: str) -> 
     )
     for indicator, course_set, node, *counts in rows:
         writer.writerow(
-            (indicator, INDICATORS[indicator], course_set, node, places.name(node), over.code, over.first_day, over.last_day, *counts, "", "not_measurable")
+            (
+                indicator,
+                INDICATORS[indicator],
+                course_set,
+                node,
+                places.name(node),
+                over.code,
+                over.first_day,
+                over.last_day,
+                *counts,
+                "",
+                "not_measurable",
+            )
         )
-    return Response("\ufeff" + text.getvalue(), media_type="text/csv; charset=utf-8", headers={"content-disposition": f'attachment; filename="{name}"'})
-
+    return Response(
+        "\ufeff" + text.getvalue(), media_type="text/csv; charset=utf-8", headers={"content-disposition": f'attachment; filename="{name}"'}
+    )

@@ -30,14 +30,16 @@ EXAMPLES = 20
 _SQL = Path(__file__).with_name("audit.sql")
 
 _TABLES = {
-    "enrollment": "enrollment_id VARCHAR, person_ref VARCHAR, course VARCHAR, status VARCHAR, registered_at BIGINT, started_at BIGINT, withdrawn_at BIGINT, version BIGINT",
+    "enrollment": "enrollment_id VARCHAR, person_ref VARCHAR, course VARCHAR, status VARCHAR, "
+    "registered_at BIGINT, started_at BIGINT, withdrawn_at BIGINT, version BIGINT",
     "completion": "enrollment_id VARCHAR, person_ref VARCHAR, course VARCHAR, completed_at BIGINT, version BIGINT",
     "person": "person_ref VARCHAR, version BIGINT",
     "residence": "person_ref VARCHAR, version BIGINT, code VARCHAR, valid_from DATE, valid_to DATE",
     "membership": "person_ref VARCHAR, version BIGINT, code VARCHAR, valid_from DATE, valid_to DATE",
     "territory": "code VARCHAR, level VARCHAR, province VARCHAR, version BIGINT",
     "course": "code VARCHAR, course_sets VARCHAR[], version BIGINT",
-    "figure": "indicator VARCHAR, course_set VARCHAR, node VARCHAR, day DATE, n_all BIGINT, n_cit BIGINT, n_stu BIGINT, n_pub BIGINT, n_ent BIGINT, n_ungrouped BIGINT",
+    "figure": "indicator VARCHAR, course_set VARCHAR, node VARCHAR, day DATE, "
+    "n_all BIGINT, n_cit BIGINT, n_stu BIGINT, n_pub BIGINT, n_ent BIGINT, n_ungrouped BIGINT",
 }
 """Tables of the recount and their columns."""
 
@@ -97,13 +99,17 @@ async def _collect(bootstrap_servers: tuple[str, ...], offsets: dict[tuple[str, 
     with ExitStack() as files:
         lines = {table: files.enter_context((folder / f"{table}.json").open("w", encoding="utf-8")) for table in _TABLES if table != "figure"}
         records = 0
-        async for event_type, value in _records(bootstrap_servers, offsets, lambda done: progress.update(task, completed=done) if progress and task is not None else None):
+        async for event_type, value in _records(
+            bootstrap_servers, offsets, lambda done: progress.update(task, completed=done) if progress and task is not None else None
+        ):
             _write(lines, event_type, json.loads(value))
             records += 1
     return records
 
 
-async def _records(bootstrap_servers: tuple[str, ...], offsets: dict[tuple[str, int], int], tell: Callable[[int], None]) -> AsyncIterator[tuple[str, bytes]]:
+async def _records(
+    bootstrap_servers: tuple[str, ...], offsets: dict[tuple[str, int], int], tell: Callable[[int], None]
+) -> AsyncIterator[tuple[str, bytes]]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap_servers), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
         max_partition_fetch_bytes=16 * 1_048_576, isolation_level="read_uncommitted",
@@ -164,7 +170,9 @@ def _compare(folder: Path) -> tuple[int, int, tuple[tuple[str, ...], ...]]:
                     engine.execute(f"COPY {table} FROM '{source}' (FORMAT csv, HEADER false)")
                 else:
                     names = {column.split()[0]: column.split()[1] for column in columns.split(", ")}
-                    engine.execute(f"INSERT INTO {table} SELECT {', '.join(names)} FROM read_json('{source}', format = 'newline_delimited', columns = {names})")  # noqa: S608  # names of this module
+                    read = f"read_json('{source}', format = 'newline_delimited', columns = {names})"
+                    # Every part is a name of this module or of the temporary folder.
+                    engine.execute(f"INSERT INTO {table} SELECT {', '.join(names)} FROM {read}")  # noqa: S608
         engine.execute(_SQL.read_text("utf-8"))
         counts = engine.execute("SELECT count(*), count(*) FILTER (stood <> recounted) FROM compared").fetchone()
         examples = engine.execute(

@@ -159,7 +159,7 @@ class BatchConsumer:
         except Fenced:
             telemetry.FENCED.labels(self.group, self.topic.name).inc()
             await self._reread({record.partition for record in records})
-        except Exception as error:  # noqa: BLE001  (an error here would make FastStream pass over the batch)
+        except Exception as error:
             self.progress.trouble = type(error).__name__
             log.exception("batch was given back", extra={"topic": self.topic.name})
             await self._reread({record.partition for record in records})
@@ -328,7 +328,10 @@ class BatchConsumer:
         """Let a partition stand still until a person decides. Nothing of it is skipped."""
         self.progress.halted[partition] = reason
         telemetry.HALTED.labels(self.group, self.topic.name).set(len(self.progress.halted))
-        log.error("partition stands still", extra={"topic": self.topic.name, "partition": partition, "reason": reason, "offset": self._positions.get(partition)})
+        log.error(
+            "partition stands still",
+            extra={"topic": self.topic.name, "partition": partition, "reason": reason, "offset": self._positions.get(partition)},
+        )
         with suppress(KafkaError, ValueError):
             self._live().pause(TopicPartition(self.topic.name, partition))
 

@@ -53,9 +53,7 @@ async def set_aside(tx: Tx, topic: Topic, group: str, letters: Sequence[DeadLett
     # executemany is one round trip; dead letters are few (the fuse sees to it).
     await tx.executemany(_INSERT, [_row(group, letter) for letter in letters])
     target = topic.dead_letters(group).name
-    await outbox.set_aside(
-        tx, [(target, letter.record.key, _headers(letter), letter.record.value) for letter in letters]
-    )
+    await outbox.set_aside(tx, [(target, letter.record.key, _headers(letter), letter.record.value) for letter in letters])
 
 
 def event_type(record: RawRecord) -> str | None:
@@ -63,7 +61,7 @@ def event_type(record: RawRecord) -> str | None:
     for name, value in record.headers:
         if name == "ce_type":
             text = value.decode("utf-8", "replace")
-            return text if len(text) <= 200 and text.isprintable() else None  # noqa: PLR2004  (as long as a type may be)
+            return text if len(text) <= 200 and text.isprintable() else None
     return None
 
 

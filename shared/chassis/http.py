@@ -19,9 +19,7 @@ BODY_BYTES = 1_048_576
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
 
-def create_api(
-    title: str, description: str, *, keys: Sequence[ApiKey], health: Health, lifespan: Lifespan | None = None
-) -> FastAPI:
+def create_api(title: str, description: str, *, keys: Sequence[ApiKey], health: Health, lifespan: Lifespan | None = None) -> FastAPI:
     """An app with what every process has; the caller adds routers."""
     app = FastAPI(title=title, description=description, version="1", lifespan=lifespan, redoc_url=None)
     app.state.keys = Keys(keys)
@@ -79,5 +77,3 @@ class LimitBody:
 
     def _too_large(self) -> JSONResponse:
         return problem.Problem(*self._words()).response()
-
-

@@ -6,8 +6,9 @@ import sys
 from collections.abc import Mapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from types import MappingProxyType
 
-CONTEXT: ContextVar[Mapping[str, object]] = ContextVar("log_context", default={})
+CONTEXT: ContextVar[Mapping[str, object]] = ContextVar("log_context", default=MappingProxyType({}))
 """Fields added to every line: the consumer binds topic and partitions here, so nobody hands loggers around."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}

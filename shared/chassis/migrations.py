@@ -65,7 +65,7 @@ async def migrate(dsn: str, service: str, folder: Path) -> list[str]:
     """
     connection = await asyncpg.connect(dsn, timeout=10)
     try:
-        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", _LOCK):  # noqa: ASYNC110  # held by another process
             await asyncio.sleep(_POLL_S)
         await connection.execute(_LEDGER)
         return await _apply(connection, [*find("chassis", CHASSIS), *find(service, folder)])

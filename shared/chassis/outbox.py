@@ -57,9 +57,7 @@ async def announce(tx: Tx, announcements: Sequence[Announcement]) -> None:
         return
     parent = telemetry.traceparent()
     trace = [("traceparent", parent.encode())] if parent else []
-    await tx.copy_records_to_table(
-        "outbox", columns=_COLUMNS, records=[_row(announcement, trace) for announcement in announcements]
-    )
+    await tx.copy_records_to_table("outbox", columns=_COLUMNS, records=[_row(announcement, trace) for announcement in announcements])
 
 
 def _row(announcement: Announcement, trace: list[tuple[str, bytes]]) -> tuple[str, int | None, bytes, bytes, bytes]:
@@ -100,9 +98,7 @@ FROM (SELECT recorded_at FROM outbox ORDER BY seq LIMIT 10000) AS oldest
 async def pending(tx: Tx, limit: int) -> list[Pending]:
     """The oldest rows. Rows of one key stand in version order, because their entity was locked when they were written."""
     rows = await tx.fetch(_PENDING, limit)
-    return [
-        Pending(row["seq"], row["topic"], row["partition"], row["key"], _unpack(row["headers"]), row["value"]) for row in rows
-    ]
+    return [Pending(row["seq"], row["topic"], row["partition"], row["key"], _unpack(row["headers"]), row["value"]) for row in rows]
 
 
 async def published(tx: Tx, sequence: Sequence[int]) -> None:

@@ -69,7 +69,10 @@ async def _on_http(_: Request, error: Exception) -> JSONResponse:
 
 async def _on_anything(request: Request, error: Exception) -> JSONResponse:
     if is_transient(error):
-        log.warning("request met a passing error", extra={"path": request.scope["route"].path if "route" in request.scope else None, "error": type(error).__name__})
+        log.warning(
+            "request met a passing error",
+            extra={"path": request.scope["route"].path if "route" in request.scope else None, "error": type(error).__name__},
+        )
         return Problem(503, "Not now", "The service cannot reach its database; nothing was stored, try again in a few seconds.").response()
     log.error("request failed", exc_info=error, extra={"path": request.scope["route"].path if "route" in request.scope else None})
     return Problem(500, "Our mistake", "The request could not be carried out; nothing was stored. The operators have been told.").response()

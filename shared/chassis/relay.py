@@ -103,10 +103,7 @@ class Relay:
         if not rows:
             return 0
         async with producer.transaction():
-            sent = [
-                await producer.send(row.topic, key=row.key, value=row.value, partition=row.partition, headers=row.headers)
-                for row in rows
-            ]
+            sent = [await producer.send(row.topic, key=row.key, value=row.value, partition=row.partition, headers=row.headers) for row in rows]
             await asyncio.gather(*sent)
         async with self._pool.acquire() as connection:
             await outbox.published(connection, [row.seq for row in rows])

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import typer
 import uvicorn
 from aiokafka.errors import KafkaError
@@ -131,7 +132,12 @@ def run(service: Service) -> None:
 
     for name, command in service.commands.items():
         app.command(name)(command)
-    app()
+    try:
+        app()
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError, UnsafeSettings) as error:
+        # A person at a terminal needs the sentence, not the way through the program.
+        print(f"{service.name} cannot do this now: {error or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(1) from None
 
 
 def load(settings: type[ServiceSettings], name: str) -> Any:  # noqa: ANN401  (the caller knows which class it asked for)
@@ -142,8 +148,8 @@ def load(settings: type[ServiceSettings], name: str) -> Any:  # noqa: ANN401  (t
         prefix = settings.model_config.get("env_prefix", "")
         for mistake in error.errors(include_input=False, include_url=False):
             where = "_".join(str(part) for part in mistake["loc"]).upper()
-            print(f"{prefix}{where}: {mistake['msg']}", file=sys.stderr)  # noqa: T201
-        print(f"Set the variables above; 'settings' of {name} lists all of them.", file=sys.stderr)  # noqa: T201
+            print(f"{prefix}{where}: {mistake['msg']}", file=sys.stderr)
+        print(f"Set the variables above; 'settings' of {name} lists all of them.", file=sys.stderr)
         raise SystemExit(2) from None
     configure_logging(built.log_level)
     telemetry.configure(name, built.otlp_endpoint, built.trace_ratio)

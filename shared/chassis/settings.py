@@ -30,7 +30,9 @@ class ServiceSettings(BaseSettings):
     api_keys: tuple[ApiKey, ...] = Field(default=(), description="Callers of the API, JSON list")
     max_batch: int = Field(default=5000, ge=1, le=100_000, description="Most records in one transaction")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(default="INFO", description="Least severity that is logged")
-    otlp_endpoint: str | None = Field(default=None, description="OTLP/HTTP address for traces, for example http://127.0.0.1:4318/v1/traces; absent: no traces")
+    otlp_endpoint: str | None = Field(
+        default=None, description="OTLP/HTTP address for traces, for example http://127.0.0.1:4318/v1/traces; absent: no traces"
+    )
     trace_ratio: float = Field(default=0.01, ge=0, le=1, description="Share of new traces that are kept")
 
     @field_validator("kafka_bootstrap_servers", mode="before")

@@ -32,9 +32,7 @@ async def ensure_topics(bootstrap_servers: Sequence[str], topics: Sequence[Topic
         missing = [topic for topic in topics if topic.name not in known]
         if not missing:
             return []
-        answer = await admin.create_topics(
-            [NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config()) for topic in missing]
-        )
+        answer = await admin.create_topics([NewTopic(topic.name, topic.partitions, replication, topic_configs=topic.config()) for topic in missing])
         refused = [f"{error[0]}: {error[2]}" for error in answer.topic_errors if error[1] not in (0, _ALREADY_EXISTS)]
         if refused:
             raise TopicRefused("; ".join(refused))

@@ -27,7 +27,9 @@ class Person(Contract):
     person_ref: UUID = Field(description="Pseudonym")
     assurance: int = Field(ge=0, le=3, description="Highest level of evidence: 0 attendance list to 3 VNeID level 2")
     residences: tuple[Residence, ...] = Field(default=(), description="Ordered by valid_from; the last that has begun and not ended holds")
-    groups: tuple[GroupMembership, ...] = Field(default=(), description="Ordered by group and valid_from; within a group the last that has begun and not ended holds")
+    groups: tuple[GroupMembership, ...] = Field(
+        default=(), description="Ordered by group and valid_from; within a group the last that has begun and not ended holds"
+    )
     version: int = Field(ge=1, description="Hybrid logical clock, microseconds; rises with every change")
 
 
@@ -88,7 +90,9 @@ def _event(name: str, model: type[E], topic: str, meaning: str) -> EventType[E]:
 
 
 PERSON_REGISTERED = _event("person.registered", Person, ENROLLMENT_EVENTS.name, "A person is known.")
-PERSON_AFFILIATED = _event("person.affiliated", Person, ENROLLMENT_EVENTS.name, "What is known of a person's residence, groups or evidence is different now.")
+PERSON_AFFILIATED = _event(
+    "person.affiliated", Person, ENROLLMENT_EVENTS.name, "What is known of a person's residence, groups or evidence is different now."
+)
 ENROLLMENT_AWAITED = _event("enrollment.awaited", Enrollment, ENROLLMENT_EVENTS.name, "Facts came before the registration they belong to.")
 ENROLLMENT_REGISTERED = _event("enrollment.registered", Enrollment, ENROLLMENT_EVENTS.name, "A registration was made or is told differently now.")
 ENROLLMENT_STARTED = _event("enrollment.started", Enrollment, ENROLLMENT_EVENTS.name, "Participation began, or began earlier than was known.")

@@ -20,6 +20,7 @@ JSON = "application/json"
 VIET_NAM = timezone(timedelta(hours=7), "+07")
 """Viet Nam time has had no daylight saving since 1975; a source clock without offset is read in it (domain rule 4.4.4)."""
 
+
 def _with_offset(value: datetime) -> datetime:
     """Read a timestamp without offset as Viet Nam time."""
     return value if value.tzinfo is not None else value.replace(tzinfo=VIET_NAM)
@@ -61,9 +62,7 @@ class Envelope(BaseModel):
     datacontenttype: str | None = Field(default=None, pattern=r"^application/json(;.*)?$", description="application/json")
     dataschema: Word | None = Field(default=None, description="URI of the schema of data")
     partitionkey: Word | None = Field(default=None, description="Extension: becomes the Kafka key")
-    traceparent: str | None = Field(
-        default=None, pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", description="W3C trace context"
-    )
+    traceparent: str | None = Field(default=None, pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", description="W3C trace context")
 
 
 T_co = TypeVar("T_co", covariant=True)
@@ -103,9 +102,7 @@ def by_name(*catalogues: "tuple[EventType[object], ...]") -> "dict[str, EventTyp
     return found
 
 
-def headers(
-    name: str, *, event_id: str, source: str, time: datetime, subject: str | None = None
-) -> dict[str, str]:
+def headers(name: str, *, event_id: str, source: str, time: datetime, subject: str | None = None) -> dict[str, str]:
     """Kafka headers of an event in binary mode (CloudEvents Kafka binding 3.2.3)."""
     found = {
         "ce_specversion": SPECVERSION,

@@ -137,10 +137,15 @@ def _incompatibilities(old: Json, new: Json, path: str) -> list[str]:
         if isinstance(old.get(part), dict) and isinstance(new.get(part), dict):
             found += _incompatibilities(old[part], new[part], f"{path}[]")
     found += [f"{path} has another {word}" for word in ("type", "format", "const", "pattern") if old.get(word) != new.get(word)]
-    if "enum" in old and not set(old["enum"]) <= set(new.get("enum", old["enum"])):
+    taken: Json = {"enum": old.get("enum"), **new}
+    if "enum" in old and not set(old["enum"]) <= set(taken["enum"]):
         found.append(f"{path} takes fewer values")
-    found += [f"{path} has a narrower {word}" for word in ("maxLength", "maximum", "maxItems") if word in new and new[word] < old.get(word, float("inf"))]
-    found += [f"{path} has a narrower {word}" for word in ("minLength", "minimum", "minItems") if word in new and new[word] > old.get(word, float("-inf"))]
+    found += [
+        f"{path} has a narrower {word}" for word in ("maxLength", "maximum", "maxItems") if word in new and new[word] < old.get(word, float("inf"))
+    ]
+    found += [
+        f"{path} has a narrower {word}" for word in ("minLength", "minimum", "minItems") if word in new and new[word] > old.get(word, float("-inf"))
+    ]
     if "anyOf" in old or "anyOf" in new:
         found += _alternatives(old.get("anyOf", [old]), new.get("anyOf", [new]), path)
     return found
@@ -150,7 +155,7 @@ def _alternatives(old: list[Json], new: list[Json], path: str) -> list[str]:
     return [f"{path} no longer takes one of its forms" for one in old if all(_incompatibilities(one, other, path) for other in new)]
 
 
-def _resolved(found: Any, definitions: Json) -> Any:
+def _resolved(found: Any, definitions: Json) -> Any:  # noqa: ANN401  # any part of a schema
     if isinstance(found, dict):
         if "$ref" in found:
             return _resolved(definitions[found["$ref"].rpartition("/")[2]], definitions)
@@ -165,7 +170,9 @@ def topics_page() -> str:
     for topic in TOPICS:
         keep = f"{topic.cleanup}{f', {topic.retention.days} d' if topic.retention else ''}"
         readers = ", ".join(topic.readers) or "–"
-        lines.append(f"| `{topic.name}` | {topic.owner} | {readers} | {topic.key} | {topic.partitioned_by} | {topic.partitions} | {keep} | {topic.meaning} |")
+        lines.append(
+            f"| `{topic.name}` | {topic.owner} | {readers} | {topic.key} | {topic.partitioned_by} | {topic.partitions} | {keep} | {topic.meaning} |"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -193,12 +200,12 @@ def main() -> int:
     stale = [path for path, text in everything().items() if not path.exists() or path.read_text("utf-8") != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
-            print(f"{path.name} is out of date: run make schemas")  # noqa: T201
+            print(f"{path.name} is out of date: run make schemas")
         return 1 if stale else 0
     for path in stale:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(everything()[path], "utf-8")
-        print(f"wrote {path.name}")  # noqa: T201
+        print(f"wrote {path.name}")
     return 0
 
 

@@ -47,7 +47,9 @@ class LearnerRegistered(Contract):
 
     account: Word = Field(description="The account's id on the platform")
     occurred_at: Instant = Field(description="When this became known to the platform")
-    assurance: int = Field(default=1, ge=0, le=3, description="0 attendance list, 1 platform account, 2 checked document or VNeID level 1, 3 VNeID level 2")
+    assurance: int = Field(
+        default=1, ge=0, le=3, description="0 attendance list, 1 platform account, 2 checked document or VNeID level 1, 3 VNeID level 2"
+    )
     residences: tuple[Residence, ...] = Field(default=(), max_length=100, description="Dated residences")
     groups: tuple[GroupMembership, ...] = Field(default=(), max_length=100, description="Dated audience groups")
 

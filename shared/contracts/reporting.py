@@ -11,7 +11,7 @@ from shared.contracts.envelope import Contract, EventType, Word
 from shared.contracts.topics import FIGURES, REPORT_EVENTS
 
 Indicator = Literal["I-01", "I-02", "I-04", "I-05"]
-"""I-01 persons who took part (stock), I-02 enrollments (flow), I-04 persons with a completion (stock), I-05 completions (flow). Source: domain.md 2.2."""
+"""I-01 persons who took part (stock), I-02 enrollments (flow), I-04 persons with a completion (stock), I-05 completions (flow)."""
 
 Scope = Annotated[str, StringConstraints(min_length=2, max_length=20, pattern=r"^VN(/([?]|[0-9]{2}(/([?]|[0-9]{5}))?))?$")]
 """A node of the territory: `VN`, `VN/51`, `VN/51/23377`; `?` for what could not be placed deeper: `VN/?`, `VN/51/?`."""
@@ -62,9 +62,7 @@ class Report(Contract):
     version: int = Field(ge=1, description="1 for the first; a restatement counts on")
 
 
-FIGURE_PUBLISHED = EventType(
-    "vn.hocvu.reporting.figure.published.v1", Figure, FIGURES.name, "The value of a cell is this now.", decoder(Figure)
-)
+FIGURE_PUBLISHED = EventType("vn.hocvu.reporting.figure.published.v1", Figure, FIGURES.name, "The value of a cell is this now.", decoder(Figure))
 REPORT_FROZEN = EventType(
     "vn.hocvu.reporting.report.frozen.v1", Report, REPORT_EVENTS.name, "The figures of a report were copied and will not move.", decoder(Report)
 )

@@ -14,7 +14,8 @@ RECORD_BYTES = 1_048_576
 """Largest value of a record that we write or accept, 1 MiB."""
 
 REFUSED_RECORD_BYTES = 8 * 1_048_576
-"""Largest record a broker takes on topics that strangers write to and on dead-letter topics: what is too large for us must still arrive to be refused with a reason."""
+"""Largest record a broker takes on topics that strangers write to and on dead-letter topics, 8 MiB: what is too large for us
+must still arrive to be refused with a reason."""
 
 PROVINCE_CODES = (
     "01", "04", "08", "11", "12", "14", "15", "19", "20", "22", "24", "25", "31", "33", "37", "38", "40",

@@ -149,7 +149,9 @@ def _walk(value: Any) -> Any:
             yield from _walk(one)
 
 
-spoilers = st.sampled_from(["", None, 3, -1, True, "x" * 300, "\n", "2026-13-45", "2026-06-01T00:00:00", "2026-06-01T00:00:00Z", [], {}, "é", "00004", "99", 10**30, 1.5])
+spoilers: st.SearchStrategy[Any] = st.sampled_from(
+    ["", None, 3, -1, True, "x" * 300, "\n", "2026-13-45", "2026-06-01T00:00:00", "2026-06-01T00:00:00Z", [], {}, "é", "00004", "99", 10**30, 1.5]
+)
 
 
 @settings(max_examples=400, deadline=None)

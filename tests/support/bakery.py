@@ -62,10 +62,10 @@ class Bakery:
         return []
 
     async def on_baked_quietly(self, records: Sequence[Received[Loaf]], tx: Tx) -> Sequence[Refused]:
-        if any(one.data.grams == 13 for one in records):  # noqa: PLR2004  # the loaf on which the baker always stumbles
+        if any(one.data.grams == 13 for one in records):  # the loaf on which the baker always stumbles
             raise ZeroDivisionError
         await tx.execute(_COUNT, [one.data.loaf for one in records])
-        return [Refused(one, "too_light", "a loaf has 10 grams at least") for one in records if one.data.grams == 9]  # noqa: PLR2004
+        return [Refused(one, "too_light", "a loaf has 10 grams at least") for one in records if one.data.grams == 9]
 
 
 async def open_bakery(bootstrap_servers: Sequence[str], partitions: int = 3, name: str | None = None) -> Bakery:
@@ -89,7 +89,9 @@ def loaf(number: int, **fields: int) -> bytes:
     return f'{{"loaf": "loaf-{number}"{more}}}'.encode()
 
 
-async def bake(bootstrap_servers: Sequence[str], topic: Topic, records: Sequence[tuple[list[tuple[str, bytes]], bytes | None]], partition: int | None = None) -> None:
+async def bake(
+    bootstrap_servers: Sequence[str], topic: Topic, records: Sequence[tuple[list[tuple[str, bytes]], bytes | None]], partition: int | None = None
+) -> None:
     """Put records on the topic, in order; without a partition spread by number."""
     producer = AIOKafkaProducer(
         bootstrap_servers=list(bootstrap_servers), acks="all", max_batch_size=262_144, max_request_size=8 * 1_048_576, compression_type="lz4"

@@ -21,7 +21,12 @@ class Running:
 
 @asynccontextmanager
 async def running(
-    bootstrap_servers: Sequence[str], pool: Pool, subscription: Subscription, group: str, kind: type[BatchConsumer] = BatchConsumer, max_batch: int = 1000
+    bootstrap_servers: Sequence[str],
+    pool: Pool,
+    subscription: Subscription,
+    group: str,
+    kind: type[BatchConsumer] = BatchConsumer,
+    max_batch: int = 1000,
 ) -> AsyncIterator[Running]:
     """Consume and relay until the block ends."""
     relay = Relay(pool, bootstrap_servers, group)

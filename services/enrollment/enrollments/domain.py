@@ -63,7 +63,7 @@ def merge(facts: Iterable[Fact]) -> EnrollmentState:
     return EnrollmentState(ordered[0].person_ref, course, _status(registered_at, withdrawn_at, voided), registered_at, started_at, withdrawn_at)
 
 
-def _status(registered_at: datetime | None, withdrawn_at: datetime | None, voided: bool) -> Status:  # noqa: FBT001
+def _status(registered_at: datetime | None, withdrawn_at: datetime | None, voided: bool) -> Status:
     if voided:
         return "VOIDED"
     if registered_at is None:

@@ -131,7 +131,7 @@ def _json(body: bytes) -> Any:  # noqa: ANN401  (whatever a stranger sent)
 
 def _id(attributes: Mapping[str, object]) -> str | None:
     found = attributes.get("id")
-    return found if isinstance(found, str) and len(found) <= 200 else None  # noqa: PLR2004  (as long as an id may be)
+    return found if isinstance(found, str) and len(found) <= 200 else None
 
 
 def _fields(error: ValidationError) -> tuple[dict[str, str], ...]:

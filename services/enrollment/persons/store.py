@@ -49,14 +49,16 @@ def _person(row: asyncpg.Record) -> StoredPerson:
 
 _ADD = """
 INSERT INTO person (person_ref, assurance, residences, groups, version)
-SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[]::jsonb[], $4::text[]::jsonb[], $5::bigint[]) AS told (person_ref, assurance, residences, groups, version)
+SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::text[]::jsonb[], $4::text[]::jsonb[], $5::bigint[])
+    AS told (person_ref, assurance, residences, groups, version)
 ORDER BY person_ref
 ON CONFLICT (person_ref) DO NOTHING
 """
 
 _UPDATE = """
 UPDATE person SET assurance = told.assurance, residences = told.residences, groups = told.groups, version = told.version
-FROM unnest($1::uuid[], $2::smallint[], $3::text[]::jsonb[], $4::text[]::jsonb[], $5::bigint[]) AS told (person_ref, assurance, residences, groups, version)
+FROM unnest($1::uuid[], $2::smallint[], $3::text[]::jsonb[], $4::text[]::jsonb[], $5::bigint[])
+    AS told (person_ref, assurance, residences, groups, version)
 WHERE person.person_ref = told.person_ref
 """
 

@@ -55,9 +55,7 @@ def read_territory(path: Path) -> list[TerritoryUnit]:
     """Read units from a CSV with the columns code, level, name, type, province, valid_from (ISO date)."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         return [
-            TerritoryUnit(
-                row["code"], cast("Level", row["level"]), row["name"], row["type"], row["province"], date.fromisoformat(row["valid_from"])
-            )
+            TerritoryUnit(row["code"], cast("Level", row["level"]), row["name"], row["type"], row["province"], date.fromisoformat(row["valid_from"]))
             for row in csv.DictReader(file)
         ]
 

@@ -33,9 +33,7 @@ SET level = excluded.level, name = excluded.name, type = excluded.type, province
 
 async def put_territory(tx: Tx, units: Sequence[tuple[TerritoryUnit, int]]) -> None:
     """Store units with their versions."""
-    columns = [
-        [getattr(unit, name) for unit, _ in units] for name in ("code", "level", "name", "type", "province", "valid_from", "valid_to")
-    ]
+    columns = [[getattr(unit, name) for unit, _ in units] for name in ("code", "level", "name", "type", "province", "valid_from", "valid_to")]
     await tx.execute(_PUT_TERRITORY, *columns, [version for _, version in units])
 
 

@@ -239,12 +239,8 @@ def whereabouts(person: PersonRow | None, register: Register) -> list[Stay]:
     """Where the person is and to which groups they belong, from the beginning of time on."""
     if person is None:
         return [Stay(_ALWAYS, UNPLACED, (ALL, UNGROUPED))]
-    residence: list[tuple[int, str | None]] = [
-        (day, register.leaf(code) if code else UNPLACED) for day, code in _timeline(person.residences)
-    ]
-    memberships = {
-        code: _timeline(tuple(one for one in person.groups if one.code == code)) for code in sorted({one.code for one in person.groups})
-    }
+    residence: list[tuple[int, str | None]] = [(day, register.leaf(code) if code else UNPLACED) for day, code in _timeline(person.residences)]
+    memberships = {code: _timeline(tuple(one for one in person.groups if one.code == code)) for code in sorted({one.code for one in person.groups})}
     days = sorted({day for day, _ in residence} | {day for line in memberships.values() for day, _ in line})
     stays: list[Stay] = []
     for day in days:
@@ -293,9 +289,7 @@ def _stays_from(stays: list[Stay], day: int) -> Iterator[Stay]:
 
 def unknown_codes(document: Document, register: Register) -> set[str]:
     """Codes the document speaks of that no register knows yet, as `course:<code>` and `territory:<code>`."""
-    codes = {
-        f"course:{row.course}" for row in document.enrollments.values() if row.course is not None and row.course not in register.course_sets
-    }
+    codes = {f"course:{row.course}" for row in document.enrollments.values() if row.course is not None and row.course not in register.course_sets}
     if document.person is not None:
         codes |= {f"territory:{one.code}" for one in document.person.residences if one.code not in register.province_of}
     return codes

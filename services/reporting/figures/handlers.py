@@ -59,9 +59,7 @@ class Folding:
         for person, after in changed.items():
             net(contributions(documents[person], register), contributions(after, register), rows)
         await store.save(tx, changed)
-        await store.await_codes(
-            tx, ((code, person) for person, after in changed.items() for code in unknown_codes(after, register))
-        )
+        await store.await_codes(tx, ((code, person) for person, after in changed.items() for code in unknown_codes(after, register)))
         await self._add(tx, rows, len(changed))
         return ()
 

@@ -117,6 +117,8 @@ async def add(tx: Tx, rows: Mapping[Row, Sequence[int]]) -> None:
     )
     await tx.execute(_ADD)
     await tx.execute(_MARK)
+    # A transaction may add more than once; what is added now must not be added again.
+    await tx.execute("DELETE FROM figure_difference")
 
 
 _AWAIT = """

@@ -86,7 +86,7 @@ def _opens(year: int, month: int) -> date:
 
 def quarter_of(day: date) -> Period:
     """The quarter a day belongs to: 14 September is still the third, 15 September the fourth, 15 December the next year's first."""
-    shifted = day if day.day < 15 else (day.replace(day=1) + timedelta(days=32)).replace(day=1)  # noqa: PLR2004  (the 15th)
+    shifted = day if day.day < 15 else (day.replace(day=1) + timedelta(days=32)).replace(day=1)
     return period(f"{shifted.year}Q{(shifted.month - 1) // 3 + 1}")
 
 
@@ -102,6 +102,9 @@ def report_id(definition: str, scope: str, code: str) -> uuid.UUID:
     """The id of a report: the same definition, scope and period always give the same."""
     return uuid.uuid5(REPORTS, f"{definition}\0{scope}\0{code}")
 
+
+STOCKS = ("I-01", "I-04")
+"""Indicators whose value is the running sum; of the others it is the sum over the period."""
 
 FigureRow = tuple[str, str, str, int, int, int, int, int, int]
 """indicator, course set, node and the six counters."""

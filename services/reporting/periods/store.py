@@ -6,11 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
-from services.reporting.periods.domain import FigureRow, Period
+from services.reporting.periods.domain import STOCKS, FigureRow, Period
 from shared.chassis.database import Tx
-
-STOCKS = ("I-01", "I-04")
-"""Indicators whose value is the running sum; of the others it is the sum over the period."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +28,8 @@ class FrozenReport:
 
 
 _FIGURES = """
-SELECT indicator, course_set, node, sum(n_all)::bigint, sum(n_cit)::bigint, sum(n_stu)::bigint, sum(n_pub)::bigint, sum(n_ent)::bigint, sum(n_ungrouped)::bigint
+SELECT indicator, course_set, node, sum(n_all)::bigint, sum(n_cit)::bigint, sum(n_stu)::bigint,
+    sum(n_pub)::bigint, sum(n_ent)::bigint, sum(n_ungrouped)::bigint
 FROM figure
 WHERE (node = $1 OR node LIKE $1 || '/%') AND day <= $3 AND (indicator = ANY($4::text[]) OR day >= $2)
 GROUP BY indicator, course_set, node
@@ -45,7 +43,8 @@ async def figures(tx: Tx, scope: str, over: Period) -> list[FigureRow]:
 
 
 _SELECTED = """
-SELECT indicator, course_set, node, sum(n_all)::bigint, sum(n_cit)::bigint, sum(n_stu)::bigint, sum(n_pub)::bigint, sum(n_ent)::bigint, sum(n_ungrouped)::bigint
+SELECT indicator, course_set, node, sum(n_all)::bigint, sum(n_cit)::bigint, sum(n_stu)::bigint,
+    sum(n_pub)::bigint, sum(n_ent)::bigint, sum(n_ungrouped)::bigint
 FROM figure
 WHERE node = ANY($1::text[]) AND day <= $3 AND (indicator = ANY($4::text[]) OR day >= $2) AND course_set = $5 AND indicator = ANY($6::text[])
 GROUP BY indicator, course_set, node
@@ -125,12 +124,10 @@ async def report_figures(tx: Tx, report_id: UUID) -> list[FigureRow]:
     return [tuple(row) for row in await tx.fetch(_REPORT_FIGURES, report_id)]
 
 
-
 _MARK_ALL = """
 INSERT INTO figure_change (indicator, course_set, node, day)
 SELECT DISTINCT indicator, course_set, node, $1::date FROM figure WHERE length(node) < 7 OR node LIKE '%/?'
 """
-
 
 
 async def mark_for_publication(tx: Tx, since: date) -> None:

@@ -89,7 +89,9 @@ async def test_one_bad_record_in_a_batch_of_10000_costs_its_neighbours_nothing(i
 )
 async def test_bad_input_is_set_aside_with_its_reason(infra: Infrastructure, pool: Pool, reason: str, found: dict[str, bytes], value: bytes) -> None:
     bakery = await open_bakery(infra.bootstrap_servers, partitions=1)
-    await bake(infra.bootstrap_servers, bakery.loaves, [(headers(0), loaf(0)), (headers(1, **found), value), (headers(2), loaf(2)), (headers(3), None)])
+    await bake(
+        infra.bootstrap_servers, bakery.loaves, [(headers(0), loaf(0)), (headers(1, **found), value), (headers(2), loaf(2)), (headers(3), None)]
+    )
     async with running(infra.bootstrap_servers, pool, bakery.subscription(sell=False), bakery.group):
         await eventually(lambda: _consumed_is(pool, 4))
     async with pool.acquire() as connection:
@@ -114,7 +116,7 @@ async def test_too_many_bad_records_stop_the_partition_and_nothing_is_skipped(in
     assert told is not None
     assert "fuse_blown" in told
     async with pool.acquire() as connection:
-        at = dict(await connection.fetch("SELECT partition, next_offset FROM consumed_offset"))
+        at = {row[0]: row[1] for row in await connection.fetch("SELECT partition, next_offset FROM consumed_offset")}
         letters = await connection.fetchval("SELECT count(*) FROM dead_letter")
     assert at[1] == 60
     assert at[0] == letters < 50

@@ -8,8 +8,8 @@ import pytest
 from fastapi import Depends
 
 from shared.chassis.auth import requires
-from shared.chassis.health import Health, database
 from shared.chassis.database import Pool
+from shared.chassis.health import Health, database
 from shared.chassis.http import create_api
 from shared.chassis.settings import ApiKey
 
@@ -55,7 +55,9 @@ async def test_who_holds_the_scope_may(client: httpx.AsyncClient) -> None:
         (500, "/bread?loaves=0", _as("owner"), b""),
     ],
 )
-async def test_every_refusal_is_a_problem_document_without_a_trace(client: httpx.AsyncClient, status: int, path: str, headers: dict[str, str], body: bytes) -> None:
+async def test_every_refusal_is_a_problem_document_without_a_trace(
+    client: httpx.AsyncClient, status: int, path: str, headers: dict[str, str], body: bytes
+) -> None:
     answer = await client.post(path, headers=headers, content=body)
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import postgres
+from deploy.local import postgres_folders
 from deploy.local.layout import SERVICES
 from shared.chassis.database import create_pool
 from shared.chassis.errors import UnsafeSettings
@@ -43,7 +43,9 @@ async def test_schema_sql_is_what_the_migrations_make(dsn: str, infra: Infrastru
     folder = Path("services") / service
     await migrate(dsn, service, folder / "migrations")
     name, other = await infra.create_database()
-    subprocess.run([postgres.programs() / "psql", "-qX", "-v", "ON_ERROR_STOP=1", "-f", folder / "schema.sql", other], check=True, capture_output=True)
+    subprocess.run(
+        [postgres_folders.programs() / "psql", "-qX", "-v", "ON_ERROR_STOP=1", "-f", folder / "schema.sql", other], check=True, capture_output=True
+    )
     assert _dump(other) == _dump(dsn)
     await infra.drop_database(name)
 
@@ -61,7 +63,12 @@ def test_names_of_migrations_say_when_they_may_run() -> None:
 
 def _dump(dsn: str) -> str:
     """The schema without what differs between server versions and runs."""
-    told = subprocess.run([postgres.programs() / "pg_dump", "--schema-only", "--no-owner", "--no-privileges", "--no-comments", dsn], capture_output=True, text=True, check=True).stdout
+    told = subprocess.run(
+        [postgres_folders.programs() / "pg_dump", "--schema-only", "--no-owner", "--no-privileges", "--no-comments", dsn],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     kept = [line for line in told.splitlines() if line.strip() and not line.startswith(("--", "SET ", "SELECT pg_catalog", "\\"))]
     return "\n".join(kept) + "\n"
 

@@ -123,7 +123,18 @@ def test_the_same_id_with_other_content_is_not_a_copy() -> None:
 def test_pseudonyms_are_the_same_again_and_different_for_every_account_source_and_key() -> None:
     one = Pseudonyms(b"k" * 32)
     assert one.person("/a", "lan") == Pseudonyms(b"k" * 32).person("/a", "lan")
-    assert len({one.person("/a", "lan"), one.person("/b", "lan"), one.person("/a", "minh"), Pseudonyms(b"j" * 32).person("/a", "lan"), one.fact("/a", "lan")}) == 5
+    assert (
+        len(
+            {
+                one.person("/a", "lan"),
+                one.person("/b", "lan"),
+                one.person("/a", "minh"),
+                Pseudonyms(b"j" * 32).person("/a", "lan"),
+                one.fact("/a", "lan"),
+            }
+        )
+        == 5
+    )
     assert one.enrollment("/a", "lan", "1") != one.enrollment("/a", "minh", "1")
     assert (one.person("/a", "lan").version, one.person("/a", "lan").variant) == (8, "specified in RFC 4122")
 

@@ -12,9 +12,16 @@ from shared.contracts.reporting import Report
 
 @pytest.mark.parametrize(
     ("scope", "mine", "told"),
-    [("VN", "VN", True), ("VN", "VN/51", True), ("VN/51", "VN", True), ("VN/51", "VN/5", False), ("VN/51", "VN/48", False), ("VN/51/23377", "VN/51", True)],
+    [
+        ("VN", "VN", True),
+        ("VN", "VN/51", True),
+        ("VN/51", "VN", True),
+        ("VN/51", "VN/5", False),
+        ("VN/51", "VN/48", False),
+        ("VN/51/23377", "VN/51", True),
+    ],
 )
-def test_an_office_is_told_of_its_own_scope_what_is_below_and_what_is_above(scope: str, mine: str, told: bool) -> None:  # noqa: FBT001
+def test_an_office_is_told_of_its_own_scope_what_is_below_and_what_is_above(scope: str, mine: str, told: bool) -> None:
     assert concerns(scope, Recipient("office", "Sở", mine, "office@hocvu.example")) is told
 
 
@@ -25,7 +32,13 @@ def test_a_message_has_one_id_however_often_the_event_comes() -> None:
 
 @pytest.mark.parametrize(
     ("outcome", "lost", "state"),
-    [(Sent(), 1, "sent"), (Later("busy"), 1, "pending"), (Never("no"), 0, "failed"), (AnswerLost("gone"), 0, "pending"), (AnswerLost("gone"), 1, "unknown")],
+    [
+        (Sent(), 1, "sent"),
+        (Later("busy"), 1, "pending"),
+        (Never("no"), 0, "failed"),
+        (AnswerLost("gone"), 0, "pending"),
+        (AnswerLost("gone"), 1, "unknown"),
+    ],
 )
 def test_a_lost_answer_is_tried_once_more_and_then_unknown(outcome: Outcome, lost: int, state: str) -> None:
     assert next_state(outcome, lost) == state

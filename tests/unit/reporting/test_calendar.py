@@ -1,6 +1,7 @@
 """The calendar of Decree 09: from the 15th to the 14th."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -44,12 +45,16 @@ def test_every_day_belongs_to_exactly_one_quarter() -> None:
 def test_quarters_follow_each_other_without_gap() -> None:
     found = quarters(date(2025, 4, 1), date(2026, 9, 14))
     assert [one.code for one in found] == ["2025Q2", "2025Q3", "2025Q4", "2026Q1", "2026Q2", "2026Q3"]
-    assert all(b.first_day - a.last_day == timedelta(days=1) for a, b in zip(found, found[1:], strict=False))
+    assert all(b.first_day - a.last_day == timedelta(days=1) for a, b in pairwise(found))
 
 
 @pytest.mark.parametrize(
     ("instant", "quarter"),
-    [(datetime(2026, 9, 14, 16, 59, 59, 999_999, tzinfo=UTC), "2026Q3"), (datetime(2026, 9, 14, 17, tzinfo=UTC), "2026Q4"), (datetime(2026, 12, 14, 17, tzinfo=UTC), "2027Q1")],
+    [
+        (datetime(2026, 9, 14, 16, 59, 59, 999_999, tzinfo=UTC), "2026Q3"),
+        (datetime(2026, 9, 14, 17, tzinfo=UTC), "2026Q4"),
+        (datetime(2026, 12, 14, 17, tzinfo=UTC), "2027Q1"),
+    ],
 )
 def test_the_border_of_a_quarter_is_midnight_in_viet_nam(instant: datetime, quarter: str) -> None:
     assert quarter_of(calendar_day(day_of(microseconds(instant)))).code == quarter

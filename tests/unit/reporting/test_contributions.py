@@ -52,14 +52,18 @@ def person(*residences: tuple[str, int, int | None], groups: tuple[tuple[str, in
 LAN = person(("23377", day(1, 1), None))
 
 
-def enrollment(course: str = "BXD1", status: str = "ACTIVE", registered: int | None = us(6, 1), started: int | None = us(6, 5), withdrawn: int | None = None) -> EnrollmentRow:
+def enrollment(
+    course: str = "BXD1", status: str = "ACTIVE", registered: int | None = us(6, 1), started: int | None = us(6, 5), withdrawn: int | None = None
+) -> EnrollmentRow:
     return EnrollmentRow(1, course, status, registered, started, withdrawn)
 
 
 def at(document: Document, indicator: str, leaf: str, group: int = ALL, course_set: str = "ALL", until: int = day(12, 31)) -> int:
     """The running sum of a cell up to a day."""
     return sum(
-        value for cell, value in contributions(document, REGISTER).items() if cell[:3] == (indicator, course_set, leaf) and cell.group == group and cell.day <= until
+        value
+        for cell, value in contributions(document, REGISTER).items()
+        if cell[:3] == (indicator, course_set, leaf) and cell.group == group and cell.day <= until
     )
 
 
@@ -146,21 +150,37 @@ def test_a_course_that_is_not_in_the_register_counts_for_all_and_is_awaited() ->
 # Properties of the one path.
 
 days = st.integers(day(1, 1), day(12, 31))
-affiliations = st.lists(st.tuples(st.sampled_from(["23377", "23400", "00004", "51", "99999"]), days, st.none() | days), max_size=4, unique_by=lambda one: one[1])
+affiliations = st.lists(
+    st.tuples(st.sampled_from(["23377", "23400", "00004", "51", "99999"]), days, st.none() | days), max_size=4, unique_by=lambda one: one[1]
+)
 memberships = st.lists(st.tuples(st.sampled_from(["CIT", "STU", "PUB", "ENT"]), days, st.none() | days), max_size=4, unique_by=lambda one: one[:2])
 instants = st.integers(us(1, 1), us(12, 31))
-persons = st.builds(
-    lambda version, residences, groups: Update(
-        b"", PersonRow(version, tuple(Affiliation(*one) for one in sorted(residences, key=lambda o: o[1])), tuple(Affiliation(*one) for one in sorted(groups, key=lambda o: o[:2])))
-    ),
-    st.integers(1, 9), affiliations, memberships,
-)  # fmt: skip
+
+
+def _person(version: int, residences: list[tuple[str, int, int | None]], groups: list[tuple[str, int, int | None]]) -> Update:
+    lived = tuple(Affiliation(*one) for one in sorted(residences, key=lambda one: one[1]))
+    belonged = tuple(Affiliation(*one) for one in sorted(groups, key=lambda one: one[:2]))
+    return Update(b"", PersonRow(version, lived, belonged))
+
+
+def _enrollment(key: bytes, version: int, course: str, status: str, registered: int, started: int | None, withdrawn: int | None) -> Update:
+    return Update(key, EnrollmentRow(version, course, status, registered, started, withdrawn))
+
+
+persons = st.builds(_person, st.integers(1, 9), affiliations, memberships)
 enrollments = st.builds(
-    lambda key, version, course, status, registered, started, withdrawn: Update(key, EnrollmentRow(version, course, status, registered, started, withdrawn)),
-    st.sampled_from([b"1", b"2", b"3"]), st.integers(1, 9), st.sampled_from(["BXD1", "BXD2", "MOOC", "NEW"]),
-    st.sampled_from(["ACTIVE", "ACTIVE", "CANCELLED", "VOIDED"]), instants, st.none() | instants, st.none() | instants,
-)  # fmt: skip
-completions = st.builds(lambda key, version, at: Update(key, CompletionRow(version, at)), st.sampled_from([b"1", b"2", b"3"]), st.integers(1, 9), st.none() | instants)
+    _enrollment,
+    st.sampled_from([b"1", b"2", b"3"]),
+    st.integers(1, 9),
+    st.sampled_from(["BXD1", "BXD2", "MOOC", "NEW"]),
+    st.sampled_from(["ACTIVE", "ACTIVE", "CANCELLED", "VOIDED"]),
+    instants,
+    st.none() | instants,
+    st.none() | instants,
+)
+completions = st.builds(
+    lambda key, version, at: Update(key, CompletionRow(version, at)), st.sampled_from([b"1", b"2", b"3"]), st.integers(1, 9), st.none() | instants
+)
 # One version of an entity has one content, as at its owner.
 stories = st.lists(persons | enrollments | completions, max_size=12, unique_by=lambda u: (type(u.row), u.entity_id, u.row.version))
 

@@ -13,9 +13,9 @@ from datetime import datetime
 import msgspec
 
 from services.reporting import metrics
-from services.reporting.figures import published
-from services.reporting.figures.published import Marked
 from services.reporting.periods.domain import VIET_NAM_OFFSET, FigureRow, Period, quarters
+from services.reporting.publication import store
+from services.reporting.publication.store import Marked
 from shared.chassis.clock import Clock, next_version
 from shared.chassis.database import Pool, Tx, transaction
 from shared.chassis.errors import is_transient
@@ -58,10 +58,10 @@ class Publisher:
         """Announce every marked cell whose value is another than was published; returns how many."""
         now = self._clock()
         async with transaction(self._pool) as tx:
-            marked = await published.take_marks(tx)
+            marked = await store.take_marks(tx)
             if not marked:
                 return 0
-            frozen = await published.frozen_periods(tx)
+            frozen = await store.frozen_periods(tx)
             events = await _events(tx, marked, now, frozen)
             await announce(tx, events)
         self._wake_relay()
@@ -71,13 +71,13 @@ class Publisher:
 
 async def _events(tx: Tx, marked: list[Marked], now: datetime, frozen: frozenset[str]) -> list[Announcement]:
     today = (now + VIET_NAM_OFFSET).date()
-    over = quarters(min(mark.day for mark in marked), max(today, max(mark.day for mark in marked)))
+    over = quarters(min(mark.day for mark in marked), max(today, *(mark.day for mark in marked)))
     since = {(mark.indicator, mark.course_set, mark.node): mark.day for mark in marked}
     values: dict[str, tuple[FigureRow, Period]] = {}
-    for row, period in await published.values(tx, list(since), over):
+    for row, period in await store.values(tx, list(since), over):
         if period.last_day >= since[row[:3]]:
             values["/".join((*row[:3], period.code))] = row, period
-    known = await published.known(tx, list(values))
+    known = await store.known(tx, list(values))
     changed: list[tuple[str, bytes, int]] = []
     events: list[Announcement] = []
     for cell, (row, period) in values.items():
@@ -88,7 +88,7 @@ async def _events(tx: Tx, marked: list[Marked], now: datetime, frozen: frozenset
             version = next_version(before[1] if before else None, now)
             changed.append((cell, digest, version))
             events.append(_event(cell, row, period, now, provisional=provisional, version=version))
-    await published.remember(tx, changed)
+    await store.remember(tx, changed)
     return events
 
 
@@ -108,4 +108,3 @@ def _event(cell: str, row: FigureRow, period: Period, now: datetime, *, provisio
         "version": version,
     }
     return Announcement(FIGURES, FIGURE_PUBLISHED.name, f"{cell}:{version}", "/services/reporting", cell, cell, _encode(data), now, cell)
-

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from services.reporting.periods.domain import FigureRow, Period
-from services.reporting.periods.store import STOCKS
+from services.reporting.periods.domain import STOCKS, FigureRow, Period
 from shared.chassis.database import Tx
 
 

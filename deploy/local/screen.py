@@ -1,0 +1,50 @@
+"""What the commands print."""
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from deploy.local import kafka, postgres, postgres_folders, processes
+from deploy.local import secrets as stack_secrets
+from deploy.local.layout import KAFKA_VERSION, SERVICES, Layout
+from deploy.local.services import WATCH, ready, table
+
+
+def step(what: str, changed: bool, started: float) -> None:
+    """One line per step; `started` is when the command began, on the monotonic clock."""
+    print(f"  {what:<40} {'started' if changed else 'was up'}  {time.monotonic() - started:5.1f} s", flush=True)
+
+
+def tell(layout: Layout, servers: Sequence[str], seconds: float) -> None:
+    """What runs, where it answers, where the key is."""
+    count = kafka.nodes(layout)
+    broker = "given by KAFKA_BOOTSTRAP_SERVERS" if kafka.given() else f"Apache Kafka {KAFKA_VERSION}, {count} node{'s' if count > 1 else ''}"
+    print(f"\nhocvu is up ({seconds:.1f} s)")
+    print(f"  broker        {broker}: {','.join(servers)}")
+    print(f"  database      {postgres_folders.version(postgres_folders.programs())}: 127.0.0.1:{layout.postgres_port}")
+    for service in SERVICES:
+        print(
+            f"  {service:<13} API http://127.0.0.1:{layout.api_port(service)}/docs   worker metrics http://127.0.0.1:{layout.worker_port(service)}/metrics"
+        )
+    print(f"  mail          smtp://127.0.0.1:{layout.mail_port}, mails arrive in {_short(layout)}/mails")
+    print(f"  API key       {_short(layout)}/secrets.json (api_key), sent as 'Authorization: Bearer <key>'")
+    print(f"  logs          {_short(layout)}/logs, or: make logs")
+
+
+def _short(layout: Layout) -> str:
+    return os.path.relpath(layout.root, os.getcwd())  # noqa: PTH109  # a path relative to where the user stands
+
+
+def status(layout: Layout) -> bool:
+    """Print every process with its state; True when all are well."""
+    well = True
+    rows = (
+        [(name, None) for name in ("postgres", *kafka.names(layout))] + [(process.name, process.ready) for process in table(layout)] + [(WATCH, None)]
+    )
+    for name, url in rows:
+        pid = processes.pid_of(layout, name)
+        state = "down" if pid is None else ready(url) if url else "up"
+        well = well and state in ("up", "ready")
+        print(f"{name:<24} {pid or '-':<8} {state}")
+    return well

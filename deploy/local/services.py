@@ -1,0 +1,113 @@
+"""The services as processes: what each is told, when it is ready, and the watcher that starts dead ones again."""
+
+import sys
+import time
+import urllib.error
+import urllib.request
+
+from deploy.local import kafka, postgres, processes
+from deploy.local import secrets as stack_secrets
+from deploy.local.layout import REPOSITORY, SERVICES, SETTINGS, Layout, Refusal
+from deploy.local.processes import Process
+
+READY_S = 60.0
+"""Longest wait for a service to be ready, seconds."""
+
+WATCH = "watch"
+MAIL = "mail"
+
+
+def read_settings() -> dict[str, str]:
+    """The settings file: KEY=VALUE lines, `#` begins a comment line."""
+    lines = [line.strip() for line in SETTINGS.read_text("utf-8").splitlines()]
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def service_env(layout: Layout, service: str, role: str) -> dict[str, str]:
+    """The environment of one process of a service."""
+    found, prefix = stack_secrets.of(layout), service.upper()
+    env = {
+        f"{prefix}_KAFKA_BOOTSTRAP_SERVERS": ",".join(layout.bootstrap_servers(kafka.nodes(layout))),
+        f"{prefix}_DATABASE_URL": postgres.dsn(layout, service, service),
+        f"{prefix}_HTTP_HOST": "127.0.0.1",
+        f"{prefix}_HTTP_PORT": str(layout.api_port(service) if role == "api" else layout.worker_port(service)),
+        f"{prefix}_API_KEYS": found.api_keys,
+    }
+    if service == "enrollment":
+        env["ENROLLMENT_PSEUDONYM_KEY"] = found.pseudonym_key
+    if service == "notifications":
+        env |= {"NOTIFICATIONS_SMTP_HOST": "127.0.0.1", "NOTIFICATIONS_SMTP_PORT": str(layout.mail_port)}
+    return read_settings() | env
+
+
+def table(layout: Layout) -> list[Process]:
+    """Every process besides broker and database, in the order of starting."""
+    mails = layout.root / "mails"
+    mail = Process(MAIL, [sys.executable, "-m", "deploy.local.mail", str(layout.mail_port), str(mails)], ports=(layout.mail_port,), cwd=REPOSITORY)
+    return [mail, *(_service(layout, service, role) for service in SERVICES for role in ("worker", "api"))]
+
+
+def _service(layout: Layout, service: str, role: str) -> Process:
+    port = layout.api_port(service) if role == "api" else layout.worker_port(service)
+    return Process(
+        f"{service}-{role}",
+        [sys.executable, "-m", f"services.{service}.main", role],
+        service_env(layout, service, role),
+        (port,),
+        f"http://127.0.0.1:{port}/readyz",
+        REPOSITORY,
+    )
+
+
+def watcher(layout: Layout) -> Process:
+    """The process that keeps the services running."""
+    env = {"STACK_DIR": str(layout.root), "STACK_PORT_OFFSET": str(layout.offset)}
+    return Process(WATCH, [sys.executable, "-m", "deploy.local", "watch"], env, cwd=REPOSITORY)
+
+
+def wait_ready(layout: Layout, process: Process) -> None:
+    """Until a process answers that it is ready.
+
+    Raises:
+        Refusal: it ended, or does not become ready.
+    """
+    deadline = time.monotonic() + READY_S
+    while process.ready is not None:
+        answer = ready(process.ready)
+        if answer == "ready":
+            return
+        if processes.pid_of(layout, process.name) is None:
+            raise Refusal(f"{process.name} ended while starting; the end of its log:\n{processes.last_lines(layout, process.name)}")
+        if time.monotonic() > deadline:
+            raise Refusal(f"{process.name} is not ready after {READY_S:.0f} s: {answer}")
+        time.sleep(0.1)
+
+
+def ready(url: str) -> str:
+    """What a process says of its readiness: `ready`, or what is wrong."""
+    try:
+        with urllib.request.urlopen(url, timeout=5):  # noqa: S310  # an address of ours on loopback
+            return "ready"
+    except urllib.error.HTTPError as error:
+        return error.read().decode("utf-8", "replace")
+    except OSError as error:
+        return f"no answer ({type(error).__name__})"
+
+
+def watch(layout: Layout) -> None:
+    """Start dead processes again, each at most every few seconds. Runs until it is stopped."""
+    pauses: dict[str, float] = {}
+    not_before: dict[str, float] = {}
+    while True:
+        for process in table(layout):
+            now = time.monotonic()
+            if processes.pid_of(layout, process.name) is not None or now < not_before.get(process.name, 0):
+                continue
+            pauses[process.name] = min(60.0, pauses.get(process.name, 0.5) * 2)
+            not_before[process.name] = now + pauses[process.name]
+            try:
+                processes.start(layout, process)
+                print(f"{process.name} was dead and is started again", flush=True)
+            except Refusal as refusal:
+                print(refusal, flush=True)
+        time.sleep(1)

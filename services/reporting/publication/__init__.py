@@ -1,0 +1,1 @@
+"""Publication: changed cells of nation and provinces, brought to the figures topic."""
