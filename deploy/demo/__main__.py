@@ -17,7 +17,7 @@ from rich.table import Table
 
 from deploy.demo.facts import COURSES, facts, in_sending_order
 from deploy.demo.pipeline import NotThrough, System, as_bytes
-from deploy.local import stack
+from deploy.local import services
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
 
 PERIOD = "2026Q3"
@@ -169,7 +169,7 @@ async def _print_report(system: System, report: dict[str, Any]) -> None:
 def _audit(layout: Layout) -> dict[str, Any]:
     done = subprocess.run(
         [sys.executable, "-m", "services.reporting.main", "audit", "--json"],
-        env={**os.environ, **stack.service_env(layout, "reporting", "worker")}, cwd=REPOSITORY, capture_output=True, text=True, check=False,
+        env={**os.environ, **services.service_env(layout, "reporting", "worker")}, cwd=REPOSITORY, capture_output=True, text=True, check=False,
     )  # fmt: skip
     found = [line for line in done.stdout.splitlines() if '"cells_compared"' in line]
     if not found:

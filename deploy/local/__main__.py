@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from deploy.local import processes, stack
+from deploy.local import processes, screen, services, stack
 from deploy.local.layout import Layout, Refusal
 
 
@@ -24,8 +24,8 @@ def main() -> int:
     logs = verbs.add_parser("logs", help="follow the logs")
     logs.add_argument("name", nargs="?", default="*", help="process, for example reporting-worker")
     chosen = parser.parse_args()
-    layout = Layout.from_environment()
     try:
+        layout = Layout.from_environment()
         match chosen.verb:
             case "up":
                 stack.up(layout, infrastructure_only=chosen.infrastructure)
@@ -34,9 +34,9 @@ def main() -> int:
             case "reset":
                 stack.reset(layout)
             case "watch":
-                stack.watch(layout)
+                services.watch(layout)
             case "status":
-                return 0 if stack.status(layout) else 1
+                return 0 if screen.status(layout) else 1
             case "logs":
                 files = sorted(str(path) for path in layout.logs.glob(f"{chosen.name}.log"))
                 if not files:
@@ -46,6 +46,8 @@ def main() -> int:
     except Refusal as refusal:
         print(refusal, file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

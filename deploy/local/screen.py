@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 from deploy.local import kafka, postgres, postgres_folders, processes
 from deploy.local import secrets as stack_secrets
@@ -38,10 +37,12 @@ def _short(layout: Layout) -> str:
 
 def status(layout: Layout) -> bool:
     """Print every process with its state; True when all are well."""
+    if not stack_secrets.made(layout):
+        print("nothing is up; 'make up' starts everything")
+        return False
+    rows: list[tuple[str, str | None]] = [(name, None) for name in (postgres.NAME, *kafka.names(layout))]
+    rows += [*((process.name, process.ready) for process in table(layout)), (WATCH, None)]
     well = True
-    rows = (
-        [(name, None) for name in ("postgres", *kafka.names(layout))] + [(process.name, process.ready) for process in table(layout)] + [(WATCH, None)]
-    )
     for name, url in rows:
         pid = processes.pid_of(layout, name)
         state = "down" if pid is None else ready(url) if url else "up"

@@ -13,6 +13,12 @@ from deploy.local.processes import Process
 READY_S = 60.0
 """Longest wait for a service to be ready, seconds."""
 
+WATCH_EVERY_S = 1.0
+"""Pause between two looks at the processes, seconds."""
+
+STEADY_S = 60.0
+"""A process that lived this long is well again; also the longest pause before another start, seconds."""
+
 WATCH = "watch"
 MAIL = "mail"
 
@@ -72,8 +78,8 @@ def wait_ready(layout: Layout, process: Process) -> None:
         Refusal: it ended, or does not become ready.
     """
     deadline = time.monotonic() + READY_S
-    while process.ready is not None:
-        answer = ready(process.ready)
+    while True:
+        answer = ready(process.ready) if process.ready is not None else "ready"
         if answer == "ready":
             return
         if processes.pid_of(layout, process.name) is None:
@@ -95,19 +101,24 @@ def ready(url: str) -> str:
 
 
 def watch(layout: Layout) -> None:
-    """Start dead processes again, each at most every few seconds. Runs until it is stopped."""
+    """Start dead processes again; one that dies again and again waits longer each time. Runs until it is stopped."""
+    started: dict[str, float] = {}
     pauses: dict[str, float] = {}
-    not_before: dict[str, float] = {}
     while True:
         for process in table(layout):
             now = time.monotonic()
-            if processes.pid_of(layout, process.name) is not None or now < not_before.get(process.name, 0):
+            age = now - started.get(process.name, -STEADY_S)
+            if processes.pid_of(layout, process.name) is not None:
+                if age >= STEADY_S:
+                    pauses.pop(process.name, None)
                 continue
-            pauses[process.name] = min(60.0, pauses.get(process.name, 0.5) * 2)
-            not_before[process.name] = now + pauses[process.name]
+            if age < pauses.get(process.name, 0.0):
+                continue
+            started[process.name] = now
+            pauses[process.name] = min(STEADY_S, pauses.get(process.name, 0.5) * 2)
             try:
                 processes.start(layout, process)
                 print(f"{process.name} was dead and is started again", flush=True)
             except Refusal as refusal:
                 print(refusal, flush=True)
-        time.sleep(1)
+        time.sleep(WATCH_EVERY_S)

@@ -3,12 +3,8 @@
 import asyncio
 import contextlib
 import fcntl
-import os
 import shutil
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,13 +12,18 @@ from aiokafka.admin import AIOKafkaAdminClient
 
 from deploy.local import kafka, postgres, postgres_folders, prepare, processes
 from deploy.local import secrets as stack_secrets
-from deploy.local.layout import KAFKA_VERSION, REPOSITORY, SERVICES, SETTINGS, Layout, Refusal
-from deploy.local.processes import Process
+from deploy.local.layout import Layout, Refusal
+from deploy.local.screen import step, tell
+from deploy.local.services import READY_S, WATCH, table, wait_ready, watcher
 from shared.chassis.topics import ensure_topics
 from shared.contracts.topics import TOPICS
 
 FREE_BYTES = 1_073_741_824
 """Least free disk space to start with, bytes."""
+
+REPLICATED = 3
+"""From so many brokers on topics have three replicas."""
+
 
 class NotYet(Exception):
     """Something is still starting."""
@@ -47,6 +48,8 @@ def up(layout: Layout, *, infrastructure_only: bool = False) -> None:
             processes.stop(layout, [name for name in reversed(everything) if name not in {*alive, postgres.NAME}])
             if postgres.NAME not in alive:
                 postgres.stop(layout)
+            if WATCH in alive:
+                processes.start(layout, watcher(layout))
             raise
 
 
@@ -132,7 +135,7 @@ async def _topics(servers: Sequence[str]) -> list[str]:
     deadline = time.monotonic() + READY_S
     while True:
         try:
-            replication = 3 if await _brokers(servers) >= 3 else 1
+            replication = REPLICATED if await _brokers(servers) >= REPLICATED else 1
             return await ensure_topics(servers, TOPICS, replication)
         except Exception as error:
             # An open port is not readiness: controllers elect, brokers register.

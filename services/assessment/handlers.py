@@ -1,7 +1,7 @@
 """The way of a batch of outcome facts: tell copies from new, settle completions, announce those that are different now."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from uuid import UUID
 
 import msgspec
@@ -69,7 +69,9 @@ async def _settle(tx: Tx, fresh: Sequence[OutcomeFact], at: datetime) -> list[An
 def _fact(record: Received[Outcome]) -> OutcomeFact:
     kind = Kind.COMPLETED if record.type == OUTCOME_COMPLETED.name else Kind.REVOKED
     told = record.data
-    return OutcomeFact(told.fact_id, kind, told.enrollment_id, told.person_ref, told.course, told.source, told.occurred_at)
+    # One instant has one spelling: what is announced must not depend on whether the fact came fresh or from the table.
+    occurred_at = told.occurred_at.astimezone(UTC)
+    return OutcomeFact(told.fact_id, kind, told.enrollment_id, told.person_ref, told.course, told.source, occurred_at)
 
 
 def _event(completion: StoredCompletion, at: datetime) -> Announcement:

@@ -1,6 +1,8 @@
 """Who must know of an event, and when a delivery is tried again: pure rules."""
 
+import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Literal
@@ -31,6 +33,25 @@ class Recipient:
     name_vi: str
     scope: str
     address: str
+
+
+_CODE = re.compile(r"[a-z0-9][a-z0-9-]{0,49}")
+_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,200}")
+_SCOPE = re.compile(r"VN(/[0-9]{2}(/[0-9]{5})?)?")
+_ADDRESS = re.compile(r"[A-Za-z0-9._+=-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+
+
+def mistakes(offices: Sequence[Recipient]) -> list[str]:
+    """What is wrong with a list of offices, one sentence each; empty when it can be used."""
+    found = [] if offices else ["the list names no office; nobody would be told of anything"]
+    for number, office in enumerate(offices, 1):
+        checks = ((_CODE, office.recipient, "recipient"), (_NAME, office.name_vi, "name_vi"), (_SCOPE, office.scope, "scope"))
+        found += [f"office {number}: {field} cannot be used" for rule, text, field in checks if not rule.fullmatch(text)]
+        if not _ADDRESS.fullmatch(office.address):
+            found.append(f"office {number}: address is not a mail address in ASCII")
+    codes = [office.recipient for office in offices]
+    found += [f"recipient {code} stands {codes.count(code)} times" for code in sorted(set(codes)) if codes.count(code) > 1]
+    return found
 
 
 def concerns(scope: str, recipient: Recipient) -> bool:

@@ -109,5 +109,6 @@ ALTER TABLE ONLY public.recipient
 ALTER TABLE ONLY public.schema_migration
     ADD CONSTRAINT schema_migration_pk PRIMARY KEY (room, name);
 CREATE INDEX delivery_due ON public.delivery USING btree (next_attempt_at) WHERE (state = ANY (ARRAY['pending'::text, 'sending'::text]));
+CREATE INDEX delivery_unknown ON public.delivery USING btree (message_id) WHERE (state = 'unknown'::text);
 ALTER TABLE ONLY public.delivery
     ADD CONSTRAINT delivery_message_id_fkey FOREIGN KEY (message_id) REFERENCES public.message(message_id);

@@ -1,6 +1,6 @@
 """Settings of the notifications service."""
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import SettingsConfigDict
 
 from shared.chassis.settings import ServiceSettings
@@ -12,7 +12,14 @@ class NotificationsSettings(ServiceSettings):
     model_config = SettingsConfigDict(env_prefix="NOTIFICATIONS_")
 
     smtp_host: str = Field(default="127.0.0.1", description="Mail server")
-    smtp_port: int = Field(default=25, ge=1, le=65535, description="Port of the mail server")
-    smtp_timeout_s: float = Field(default=10, gt=0, description="Longest wait for the mail server's answer, seconds")
+    smtp_port: int = Field(default=25, ge=1, le=65535, description="Port of the mail server; not the one that begins encrypted (465)")
+    smtp_username: str | None = Field(default=None, description="User name at the mail server; with one STARTTLS is required")
+    smtp_password: SecretStr | None = Field(default=None, description="Password at the mail server")
+    smtp_timeout_s: float = Field(
+        default=8, gt=0, le=25, description="Longest time for one mail, seconds; below 10 a stopping process still hears the answer"
+    )
     mail_from: str = Field(default="hocvu@hocvu.example", description="Sender address")
-    mail_domain: str = Field(default="hocvu.example", description="Right side of Message-IDs")
+    mail_domain: str = Field(default="hocvu.example", description="Right side of Message-IDs, and our name to the mail server")
+    reports_url: str = Field(
+        default="https://hocvu.example/v1/reports", description="Where a reader finds reports; messages add / and the report's id"
+    )

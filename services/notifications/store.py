@@ -27,13 +27,33 @@ class Claimed:
     """A delivery that this process may carry out until its lease ends."""
 
     message_id: UUID
-    address: str
+    address: str | None
     title: str
     body: str
     created_at: datetime
     attempts: int
     lost_answers: int
     token: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What came of a claimed delivery; `pause` until it is due again, where it is pending."""
+
+    claimed: Claimed
+    state: State
+    reason: str
+    pause: timedelta
+    lost_answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at the deliveries shows: whether one is due, how many a person must decide on, how long the oldest waits."""
+
+    due: bool
+    unknown: int
+    oldest_waiting_s: float
 
 
 _RECIPIENTS = "SELECT recipient, name_vi, scope, address FROM recipient ORDER BY recipient"
@@ -64,12 +84,20 @@ async def put_recipients(tx: Tx, offices: Sequence[Recipient]) -> int:
     return int(done.rpartition(" ")[2])
 
 
+_DROP_OTHERS = "DELETE FROM recipient WHERE NOT recipient = ANY($1::text[])"
+
+
+async def drop_others(tx: Tx, recipients: Sequence[str]) -> int:
+    """Forget all offices but these; returns how many. Their messages stay, what was not delivered yet is not sent any more."""
+    return int((await tx.execute(_DROP_OTHERS, list(recipients))).rpartition(" ")[2])
+
+
 _ADD = """
 INSERT INTO message (message_id, rule, subject, recipient, title, body, created_at)
 SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
     AS told (message_id, rule, subject, recipient, title, body, created_at)
 ORDER BY message_id
-ON CONFLICT ON CONSTRAINT message_once DO NOTHING
+ON CONFLICT DO NOTHING
 RETURNING message_id
 """
 
@@ -99,60 +127,73 @@ async def add(tx: Tx, messages: Sequence[Message]) -> int:
     return len(new)
 
 
+_LOOK = """
+SELECT
+    EXISTS (
+        SELECT 1 FROM delivery
+        WHERE (state = 'pending' AND next_attempt_at <= clock_timestamp()) OR (state = 'sending' AND lease_until < clock_timestamp())
+    ) AS due,
+    (SELECT count(*) FROM delivery WHERE state = 'unknown') AS unknown,
+    (
+        SELECT coalesce(extract(epoch FROM clock_timestamp() - min(message.created_at)), 0)::float
+        FROM delivery JOIN message USING (message_id) WHERE state IN ('pending', 'sending')
+    ) AS oldest_waiting_s
+"""
+
+
+async def look(tx: Tx) -> Seen:
+    """The deliveries as a whole."""
+    row = await tx.fetchrow(_LOOK)
+    return Seen(*row) if row else Seen(due=False, unknown=0, oldest_waiting_s=0.0)
+
+
 # A delivery whose lease ended was being sent by a process that died: its answer counts as lost.
 _CLAIM = """
 WITH due AS (
     SELECT message_id FROM delivery
     WHERE (state = 'pending' AND next_attempt_at <= clock_timestamp()) OR (state = 'sending' AND lease_until < clock_timestamp())
-    ORDER BY next_attempt_at LIMIT $1 FOR UPDATE SKIP LOCKED
+    ORDER BY next_attempt_at, message_id LIMIT 1 FOR UPDATE SKIP LOCKED
 ), claimed AS (
     UPDATE delivery
     SET lost_answers = lost_answers + (state = 'sending')::int, state = 'sending', attempts = attempts + 1, token = token + 1,
-        lease_until = clock_timestamp() + $2
+        lease_until = clock_timestamp() + $1
     FROM due WHERE delivery.message_id = due.message_id
     RETURNING delivery.message_id, attempts, lost_answers, token
 )
 SELECT claimed.message_id, recipient.address, message.title, message.body, message.created_at, attempts, lost_answers, token
-FROM claimed JOIN message USING (message_id) JOIN recipient ON recipient.recipient = message.recipient
-ORDER BY message_id
+FROM claimed JOIN message USING (message_id) LEFT JOIN recipient ON recipient.recipient = message.recipient
 """
 
 
-async def claim(tx: Tx, limit: int, lease: timedelta) -> list[Claimed]:
-    """Take deliveries that are due, for the length of the lease; nobody else gets them meanwhile."""
-    return [Claimed(*row) for row in await tx.fetch(_CLAIM, limit, lease)]
+async def claim(tx: Tx, lease: timedelta) -> Claimed | None:
+    """Take the delivery that is longest due, for the length of the lease; nobody else gets it meanwhile."""
+    row = await tx.fetchrow(_CLAIM, lease)
+    return Claimed(*row) if row else None
 
 
 _SETTLE = """
 UPDATE delivery
-SET state = told.state, reason = told.reason, next_attempt_at = clock_timestamp() + told.pause, lost_answers = told.lost_answers,
-    sent_at = CASE WHEN told.state = 'sent' THEN clock_timestamp() END, lease_until = NULL
-FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::interval[], $6::int[])
-    AS told (message_id, token, state, reason, pause, lost_answers)
-WHERE delivery.message_id = told.message_id AND delivery.token = told.token
+SET state = $3, reason = $4, next_attempt_at = clock_timestamp() + $5, lost_answers = $6,
+    sent_at = CASE WHEN $3 = 'sent' THEN clock_timestamp() END, lease_until = NULL
+WHERE message_id = $1 AND token = $2 AND state = 'sending'
 """
 
 
-async def settle(tx: Tx, outcomes: Sequence[tuple[Claimed, State, str, timedelta, int]]) -> None:
-    """Note what came of claimed deliveries; one whose lease was taken over by another process is left alone."""
-    if outcomes:
-        await tx.execute(
-            _SETTLE,
-            [claimed.message_id for claimed, *_ in outcomes],
-            [claimed.token for claimed, *_ in outcomes],
-            [state for _, state, *_ in outcomes],
-            [reason for _, _, reason, *_ in outcomes],
-            [pause for *_, pause, _ in outcomes],
-            [lost for *_, lost in outcomes],
-        )
+async def settle(tx: Tx, settled: Settled) -> None:
+    """Note what came of a claimed delivery; one whose lease was taken over by another process is left alone."""
+    claimed = settled.claimed
+    await tx.execute(_SETTLE, claimed.message_id, claimed.token, settled.state, settled.reason, settled.pause, settled.lost_answers)
 
 
-_UNKNOWN = "SELECT count(*) FROM delivery WHERE state = 'unknown'"
+_DECIDE = """
+UPDATE delivery SET state = $2, reason = $3, lost_answers = 0, attempts = 0, next_attempt_at = clock_timestamp()
+WHERE message_id = $1 AND state IN ('unknown', 'failed')
+"""
 
 
-async def unknown(tx: Tx) -> int:
-    """Deliveries a person must decide on."""
-    return int(await tx.fetchval(_UNKNOWN))
+async def decide(tx: Tx, message_id: UUID, state: State, reason: str) -> bool:
+    """A person's word on a delivery that is unknown or failed; False when there is none such."""
+    return (await tx.execute(_DECIDE, message_id, state, reason)).endswith(" 1")
 
 
 _LEDGER = """

@@ -40,6 +40,7 @@ _PASSING = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.PostgresIOError,
+    asyncpg.InvalidCachedStatementError,
     ConnectionError,
     asyncio.TimeoutError,
     OSError,

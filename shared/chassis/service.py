@@ -136,7 +136,7 @@ def run(service: Service) -> None:
         app()
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError, UnsafeSettings) as error:
         # A person at a terminal needs the sentence, not the way through the program.
-        print(f"{service.name} cannot do this now: {error or type(error).__name__}", file=sys.stderr)  # noqa: T201
+        print(f"{service.name} cannot do this now: {error or type(error).__name__}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

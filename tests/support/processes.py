@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.layout import REPOSITORY
-from deploy.local.stack import read_settings, ready
+from deploy.local.services import read_settings, ready
 from tests.support.infrastructure import Infrastructure
 
 READY_S = 40.0

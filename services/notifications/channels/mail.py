@@ -1,7 +1,10 @@
-"""Mail by SMTP: one connection for a batch, a stable Message-ID, and an honest answer to what became of each message."""
+"""Mail by SMTP: one connection for many messages, a stable Message-ID, and an honest answer to what became of each message."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from email.message import EmailMessage
+from email.policy import SMTP as WIRE_FORM
 from email.utils import format_datetime
 
 import aiosmtplib
@@ -10,51 +13,113 @@ from services.notifications.domain import AnswerLost, Later, Never, Outcome, Sen
 from services.notifications.settings import NotificationsSettings
 from services.notifications.store import Claimed
 
-_PERMANENT = 500
-"""SMTP reply codes from here on mean never (RFC 5321, 4.2.1)."""
+_REFUSED_FOR_NOW = 400
+_REFUSED_FOR_GOOD = 500
+"""SMTP reply codes from here on mean not now, and never (RFC 5321, 4.2.1)."""
 
 
-async def send(settings: NotificationsSettings, batch: Sequence[Claimed]) -> list[Outcome]:
-    """Hand messages over, in order; the outcome of each. Never raises."""
-    client = aiosmtplib.SMTP(hostname=settings.smtp_host, port=settings.smtp_port, timeout=settings.smtp_timeout_s, use_tls=False)
+class Unreachable(Exception):
+    """The mail server does not let us in; no message was handed over."""
+
+
+class Connection:
+    """An open session with the mail server."""
+
+    def __init__(self, client: aiosmtplib.SMTP, settings: NotificationsSettings) -> None:
+        self._client = client
+        self._settings = settings
+
+    @property
+    def usable(self) -> bool:
+        """Whether another message can be sent over it."""
+        return self._client.is_connected
+
+    async def send(self, claimed: Claimed, address: str) -> Outcome:
+        """Hand one message over, within `smtp_timeout_s` in all. Never raises for what a server or a message can do.
+
+        The answer is lost only where the text may have been handed over: a connection that breaks before that leaves
+        the server with nothing, and so does every refusal.
+        """
+        try:
+            text = _mail(self._settings, claimed, address).as_bytes()
+        except (ValueError, LookupError) as error:
+            return Never(f"the mail cannot be written ({type(error).__name__})")
+        handed_over = False
+        try:
+            async with asyncio.timeout(self._settings.smtp_timeout_s):
+                await self._client.mail(self._settings.mail_from)
+                await self._client.rcpt(address)
+                handed_over = True
+                await self._client.data(text)
+        except aiosmtplib.SMTPResponseException as error:
+            await self._start_over()
+            return _read(error, handed_over=handed_over)
+        except (aiosmtplib.SMTPException, OSError, UnicodeError) as error:
+            self._client.close()
+            reason = f"the connection to the mail server broke ({type(error).__name__})"
+            return AnswerLost(reason) if handed_over else Later(reason)
+        return Sent()
+
+    async def _start_over(self) -> None:
+        """Make the session fit for the next message; a session that is not is closed, and what was answered stays."""
+        try:
+            await self._client.rset()
+        except (aiosmtplib.SMTPException, OSError):
+            self._client.close()
+
+
+@asynccontextmanager
+async def connection(settings: NotificationsSettings) -> AsyncIterator[Connection]:
+    """Open a session, encrypted if the server can; with a user name it must be.
+
+    Raises:
+        Unreachable: nobody answers, or the server refuses the session.
+    """
+    client = aiosmtplib.SMTP(
+        hostname=settings.smtp_host,
+        port=settings.smtp_port,
+        timeout=settings.smtp_timeout_s,
+        start_tls=True if settings.smtp_username else None,
+        username=settings.smtp_username,
+        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        # The name for EHLO; the library would ask the resolver, which can hang.
+        local_hostname=settings.mail_domain,
+    )
     try:
         await client.connect()
     except (aiosmtplib.SMTPException, OSError) as error:
-        return [Later(f"the mail server cannot be reached ({type(error).__name__})")] * len(batch)
-    outcomes: list[Outcome] = []
-    for claimed in batch:
-        if client.is_connected:
-            outcomes.append(await _send_one(client, settings, claimed))
-        else:
-            outcomes.append(Later("the connection to the mail server was lost before this message"))
-    try:
-        await client.quit()
-    except (aiosmtplib.SMTPException, OSError):
         client.close()
-    return outcomes
-
-
-async def _send_one(client: aiosmtplib.SMTP, settings: NotificationsSettings, claimed: Claimed) -> Outcome:
+        raise Unreachable(type(error).__name__) from error
     try:
-        await client.send_message(_mail(settings, claimed))
-    except aiosmtplib.SMTPRecipientsRefused as error:
-        codes = [refused.code for refused in error.recipients]
-        return Never("the mail server refuses the address") if min(codes) >= _PERMANENT else Later("the mail server defers the address")
-    except aiosmtplib.SMTPResponseException as error:
-        return Never(f"the mail server says {error.code}") if error.code >= _PERMANENT else Later(f"the mail server says {error.code}")
-    except (aiosmtplib.SMTPException, OSError) as error:
-        client.close()
-        return AnswerLost(type(error).__name__)
-    return Sent()
+        yield Connection(client, settings)
+    finally:
+        try:
+            if client.is_connected:
+                await client.quit()
+        except (aiosmtplib.SMTPException, OSError):
+            client.close()
 
 
-def _mail(settings: NotificationsSettings, claimed: Claimed) -> EmailMessage:
-    mail = EmailMessage()
+def _read(error: aiosmtplib.SMTPResponseException, *, handed_over: bool) -> Outcome:
+    """What a reply other than the expected one means for the message."""
+    if error.code >= _REFUSED_FOR_GOOD:
+        if isinstance(error, aiosmtplib.SMTPRecipientRefused):
+            return Never(f"the mail server refuses the address ({error.code})")
+        # A refusal before the address is about us (sender, encryption, login), not about the message: that is mended.
+        return Never(f"the mail server refuses the mail ({error.code})") if handed_over else Later(f"the mail server refuses us ({error.code})")
+    if error.code >= _REFUSED_FOR_NOW or not handed_over:
+        return Later(f"the mail server says not now ({error.code})")
+    return AnswerLost(f"the mail server's answer cannot be read ({error.code})")
+
+
+def _mail(settings: NotificationsSettings, claimed: Claimed, address: str) -> EmailMessage:
+    mail = EmailMessage(policy=WIRE_FORM)
     mail["From"] = settings.mail_from
-    mail["To"] = claimed.address
+    mail["To"] = address
     mail["Subject"] = claimed.title
     mail["Date"] = format_datetime(claimed.created_at)
     mail["Message-ID"] = f"<{claimed.message_id}@{settings.mail_domain}>"
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content(claimed.body)
+    # Quoted-printable passes servers that cannot do 8 bits.
+    mail.set_content(claimed.body, cte="quoted-printable")
     return mail

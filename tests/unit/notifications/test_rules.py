@@ -53,7 +53,9 @@ def test_a_message_is_vietnamese_and_complete() -> None:
         report_id=UUID(int=7), definition="REP-QUARTER", scope="VN", period="2026Q3", period_from=date(2026, 6, 15), period_to=date(2026, 9, 14),
         frozen_at=datetime(2026, 9, 14, 18, tzinfo=UTC), rows=12, sha256="a" * 64, version=1,
     )  # fmt: skip
-    title, body = report_frozen(report, Recipient("o", "Sở Khoa học và Công nghệ Quảng Ngãi", "VN/51", "o@hocvu.example"))
+    title, body = report_frozen(
+        report, Recipient("o", "Sở Khoa học và Công nghệ Quảng Ngãi", "VN/51", "o@hocvu.example"), "https://hocvu.example/v1/reports/"
+    )
     assert title == "Đã chốt số liệu báo cáo 2026Q3"
     assert "15/06/2026 - 14/09/2026" in body
     assert "01:00 ngày 15/09/2026" in body
