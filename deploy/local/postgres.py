@@ -30,8 +30,7 @@ START_S = 60.0
 REMAINS_S = 5.0
 """Children of a killed server end by themselves within this, seconds; those that do not are killed."""
 
-_SETTINGS = {
-    "listen_addresses": "127.0.0.1",
+SETTINGS = {
     "shared_buffers": "512MB",
     "max_connections": "200",
     "max_wal_size": "4GB",
@@ -41,8 +40,6 @@ _SETTINGS = {
     "tcp_keepalives_idle": "10",
     "tcp_keepalives_interval": "5",
     "tcp_keepalives_count": "3",
-    "logging_collector": "off",
-    "unix_socket_directories": "",
 }
 """For a small machine. fsync, synchronous_commit and full_page_writes stay on: the services refuse a server without them."""
 
@@ -67,8 +64,16 @@ def start(layout: Layout) -> bool:
     if not (data / "PG_VERSION").exists():
         _initialise(layout, folder, data, user)
     _end_remains(data)
-    command = [str(folder / "postgres"), "-D", str(data), f"-cport={layout.postgres_port}"]
-    command += [f"-c{name}={value}" for name, value in (_SETTINGS | _compression(folder, data, user)).items()]
+    command = [
+        str(folder / "postgres"),
+        "-D",
+        str(data),
+        f"-cport={layout.postgres_port}",
+        "-clisten_addresses=127.0.0.1",
+        "-cunix_socket_directories=",
+        "-clogging_collector=off",
+    ]
+    command += [f"-c{name}={value}" for name, value in (SETTINGS | _compression(folder, data, user)).items()]
     processes.start(layout, processes.Process(NAME, command, cwd=data.parent, user=user))
     _wait(layout)
     asyncio.run(_ensure_databases(layout))

@@ -5,28 +5,19 @@ import contextlib
 import fcntl
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from aiokafka.admin import AIOKafkaAdminClient
-
+from deploy import topics
 from deploy.local import kafka, postgres, postgres_folders, prepare, processes
 from deploy.local import secrets as stack_secrets
 from deploy.local.layout import Layout, Refusal
 from deploy.local.screen import step, tell
-from deploy.local.services import READY_S, WATCH, table, wait_ready, watcher
-from shared.chassis.topics import ensure_topics
+from deploy.local.services import WATCH, table, wait_ready, watcher
 from shared.contracts.topics import TOPICS
 
 FREE_BYTES = 1_073_741_824
 """Least free disk space to start with, bytes."""
-
-REPLICATED = 3
-"""From so many brokers on topics have three replicas."""
-
-
-class NotYet(Exception):
-    """Something is still starting."""
 
 
 def up(layout: Layout, *, infrastructure_only: bool = False) -> None:
@@ -118,7 +109,10 @@ def _broker(layout: Layout, started: float) -> list[str]:
     """Broker and topics."""
     step("Kafka", kafka.start(layout), started)
     servers = layout.bootstrap_servers(kafka.nodes(layout))
-    created = asyncio.run(_topics(servers))
+    try:
+        created = asyncio.run(topics.create(servers))
+    except topics.NoBrokers as error:
+        raise Refusal(f"Kafka is not ready: {error}") from error
     step(f"topics ({len(created)} new of {len(TOPICS)})", bool(created), started)
     return servers
 
@@ -129,36 +123,6 @@ def _database(layout: Layout, started: float, *, infrastructure_only: bool) -> N
     if not infrastructure_only:
         changed = asyncio.run(prepare.everything(layout))
         step(f"migrations and registers ({changed} new)", bool(changed), started)
-
-
-async def _topics(servers: Sequence[str]) -> list[str]:
-    deadline = time.monotonic() + READY_S
-    while True:
-        try:
-            replication = REPLICATED if await _brokers(servers) >= REPLICATED else 1
-            return await ensure_topics(servers, TOPICS, replication)
-        except Exception as error:
-            # An open port is not readiness: controllers elect, brokers register.
-            if time.monotonic() > deadline:
-                raise Refusal(f"The brokers {','.join(servers)} do not answer ({type(error).__name__}: {error}).") from error
-            await asyncio.sleep(0.2)
-
-
-async def _brokers(servers: Sequence[str]) -> int:
-    """How many brokers the cluster has.
-
-    Raises:
-        NotYet: fewer than were named; they are still on their way.
-    """
-    admin = AIOKafkaAdminClient(bootstrap_servers=list(servers))
-    try:
-        await admin.start()
-        found = len((await admin.describe_cluster())["brokers"])
-    finally:
-        await admin.close()
-    if found < len(servers):
-        raise NotYet(f"{found} of {len(servers)} brokers are there")
-    return found
 
 
 def down(layout: Layout) -> None:

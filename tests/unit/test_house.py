@@ -17,7 +17,7 @@ SCHOOL = re.compile(
 
 SQL = re.compile(r"^\s*(SELECT .+ FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM)\b", re.MULTILINE)
 
-ADDRESS = re.compile(r"--(extra-)?index-url|find-links\s|pypi\.org/simple|files\.pythonhosted\.org|repo\.maven")
+ADDRESS = re.compile(r"(^|\s)--(extra-)?index[-]url|(^|\s)--find[-]links|pypi\.org/simple|files\.pythonhosted\.org|repo\.maven")
 
 MOST_LINES = 400
 

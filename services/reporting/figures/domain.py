@@ -14,9 +14,10 @@ groups. Its value at any cut-off is the running sum, so every calendar reads the
 leaf of the territory on any day, so a node's figure is the sum over its leaves, for stocks at a day and for flows alike.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from functools import cache
 from typing import NamedTuple
 
 NATION = "VN"
@@ -150,14 +151,14 @@ class Register:
         return (EVERY_COURSE, *self.course_sets.get(course or "", ()))
 
 
-class Cell(NamedTuple):
-    """One counter: indicator, course set, leaf, day (number since 1970), position of the group."""
+Claim = tuple[str, str, int]
+"""Something that counts: indicator, course set, day (number since 1970) on which it happens or begins."""
 
-    indicator: str
-    course_set: str
-    leaf: str
-    day: int
-    group: int
+Row = tuple[str, str, str, int]
+"""Key of a row of figures: indicator, course set, node, day. A row has WIDTH counters, one per audience group."""
+
+STOCKS = frozenset({"I-01", "I-04"})
+"""Indicators that count who has a property; the others count events."""
 
 
 class Stay(NamedTuple):
@@ -168,10 +169,9 @@ class Stay(NamedTuple):
     groups: tuple[int, ...]
 
 
-def contributions(document: Document, register: Register) -> dict[Cell, int]:
-    """Everything the person adds to figures; the definitions of the indicators are here and nowhere else that runs."""
-    cells: dict[Cell, int] = {}
-    stays = whereabouts(document.person, register)
+def claims(document: Document, register: Register) -> dict[Claim, int]:
+    """What counts of a person, and from when; the definitions of the indicators are here and nowhere else that runs."""
+    found: dict[Claim, int] = {}
     took_part: dict[str, int] = {}
     completed: dict[str, int] = {}
     first_completion: dict[str, int] = {}
@@ -179,18 +179,20 @@ def contributions(document: Document, register: Register) -> dict[Cell, int]:
         if enrollment.registered_at is None or enrollment.status == "VOIDED":
             continue
         sets = register.sets(enrollment.course)
-        _flow(cells, "I-02", sets, stays, day_of(enrollment.registered_at))
+        _claim(found, "I-02", sets, day_of(enrollment.registered_at))
         if enrollment.started_at is not None:
             _earliest(took_part, sets, day_of(enrollment.started_at))
         completed_at = _valid_completion(enrollment, document.completions.get(entity_id))
         if completed_at is not None:
             _earliest(completed, sets, day_of(completed_at))
-            _earliest(first_completion, (enrollment.course or "",), completed_at)
-    for course, completed_at in first_completion.items():
-        _flow(cells, "I-05", register.sets(course), stays, day_of(completed_at))
-    _stock(cells, "I-01", took_part, stays)
-    _stock(cells, "I-04", completed, stays)
-    return cells
+            _earliest(first_completion, (enrollment.course or "",), day_of(completed_at))
+    for course, day in first_completion.items():
+        _claim(found, "I-05", register.sets(course), day)
+    for course_set, day in took_part.items():
+        _claim(found, "I-01", (course_set,), day)
+    for course_set, day in completed.items():
+        _claim(found, "I-04", (course_set,), day)
+    return found
 
 
 def _valid_completion(enrollment: EnrollmentRow, completion: CompletionRow | None) -> int | None:
@@ -201,38 +203,66 @@ def _valid_completion(enrollment: EnrollmentRow, completion: CompletionRow | Non
     return completion.completed_at if withdrawn_at is None or completion.completed_at < withdrawn_at else None
 
 
-def _earliest(found: dict[str, int], keys: Iterable[str], when: int) -> None:
+def _earliest(found: dict[str, int], keys: Iterable[str], day: int) -> None:
     for key in keys:
-        found[key] = min(when, found.get(key, when))
+        found[key] = min(day, found.get(key, day))
 
 
-def _flow(cells: dict[Cell, int], indicator: str, sets: Iterable[str], stays: list[Stay], day: int) -> None:
-    """One event on a day, counted where the person was on that day."""
-    stay = _stay(stays, day)
+def _claim(found: dict[Claim, int], indicator: str, sets: Iterable[str], day: int) -> None:
     for course_set in sets:
-        for group in stay.groups:
-            _add(cells, Cell(indicator, course_set, stay.leaf, day, group), 1)
+        claim = (indicator, course_set, day)
+        found[claim] = found.get(claim, 0) + 1
 
 
-def _stock(cells: dict[Cell, int], indicator: str, begins: Mapping[str, int], stays: list[Stay]) -> None:
-    """A property that begins on a day and lasts, counted where the person is, from day to day."""
-    for course_set, first_day in begins.items():
-        before: Stay | None = None
-        for stay in _stays_from(stays, first_day):
-            if before is not None:
-                for group in before.groups:
-                    _add(cells, Cell(indicator, course_set, before.leaf, stay.first_day, group), -1)
-            for group in stay.groups:
-                _add(cells, Cell(indicator, course_set, stay.leaf, stay.first_day, group), 1)
-            before = stay
+def contributions(document: Document, register: Register) -> dict[Row, list[int]]:
+    """Everything the person adds to figures, at the leaves of the territory."""
+    rows: dict[Row, list[int]] = {}
+    place(claims(document, register), whereabouts(document.person, register), rows)
+    return rows
 
 
-def _add(cells: dict[Cell, int], cell: Cell, value: int) -> None:
-    total = cells.get(cell, 0) + value
-    if total:
-        cells[cell] = total
+def add_difference(before: Document, after: Document, registers: tuple[Register, Register], rows: dict[Row, list[int]]) -> None:
+    """Take back what a person contributed before and add what they contribute now, at the leaves.
+
+    Placing is linear in the claims, so of a person who stays where they were only the claims that differ are placed.
+
+    Args:
+        before: what was known.
+        after: what is known now.
+        registers: the registers in force before and now.
+        rows: receives the difference.
+    """
+    old, new = claims(before, registers[0]), claims(after, registers[1])
+    if after.person is before.person and registers[0] is registers[1]:
+        for claim, times in old.items():
+            new[claim] = new.get(claim, 0) - times
+        place(new, whereabouts(after.person, registers[1]), rows)
     else:
-        cells.pop(cell, None)
+        place({claim: -times for claim, times in old.items()}, whereabouts(before.person, registers[0]), rows)
+        place(new, whereabouts(after.person, registers[1]), rows)
+
+
+def place(told: Mapping[Claim, int], stays: list[Stay], rows: dict[Row, list[int]]) -> None:
+    """Count claims where the person is: an event where they were on its day, a property wherever they are from its day on."""
+    for (indicator, course_set, day), times in told.items():
+        if not times:
+            continue
+        stay = _stay(stays, day)
+        _add(rows, (indicator, course_set, stay.leaf, day), stay.groups, times)
+        if indicator in STOCKS:
+            for later in stays:
+                if later.first_day > day:
+                    _add(rows, (indicator, course_set, stay.leaf, later.first_day), stay.groups, -times)
+                    _add(rows, (indicator, course_set, later.leaf, later.first_day), later.groups, times)
+                    stay = later
+
+
+def _add(rows: dict[Row, list[int]], key: Row, groups: tuple[int, ...], times: int) -> None:
+    row = rows.get(key)
+    if row is None:
+        row = rows[key] = [0] * WIDTH
+    for group in groups:
+        row[group] += times
 
 
 def whereabouts(person: PersonRow | None, register: Register) -> list[Stay]:
@@ -280,13 +310,6 @@ def _stay(stays: list[Stay], day: int) -> Stay:
     return found
 
 
-def _stays_from(stays: list[Stay], day: int) -> Iterator[Stay]:
-    """The stay of a day, beginning on it, and all later ones."""
-    first = _stay(stays, day)
-    yield Stay(day, first.leaf, first.groups)
-    yield from (stay for stay in stays if stay.first_day > day)
-
-
 def unknown_codes(document: Document, register: Register) -> set[str]:
     """Codes the document speaks of that no register knows yet, as `course:<code>` and `territory:<code>`."""
     codes = {f"course:{row.course}" for row in document.enrollments.values() if row.course is not None and row.course not in register.course_sets}
@@ -299,20 +322,6 @@ def codes(document: Document) -> set[str]:
     """Every code of a register that the document speaks of."""
     nothing = Register({}, {})
     return unknown_codes(document, nothing)
-
-
-Row = tuple[str, str, str, int]
-"""Key of a row of figures: indicator, course set, node, day."""
-
-
-def net(before: Mapping[Cell, int], after: Mapping[Cell, int], rows: dict[Row, list[int]]) -> None:
-    """Take back what a person contributed and add what they contribute now, at the leaf."""
-    for sign, cells in ((-1, before), (1, after)):
-        for (indicator, course_set, leaf, day, group), value in cells.items():
-            row = rows.get((indicator, course_set, leaf, day))
-            if row is None:
-                row = rows[indicator, course_set, leaf, day] = [0] * WIDTH
-            row[group] += sign * value
 
 
 def roll_up(leaves: Mapping[Row, list[int]]) -> dict[Row, list[int]]:
@@ -331,10 +340,11 @@ def roll_up(leaves: Mapping[Row, list[int]]) -> dict[Row, list[int]]:
     return {key: counts for key, counts in rows.items() if any(counts)}
 
 
-def path(leaf: str) -> list[str]:
+@cache
+def path(leaf: str) -> tuple[str, ...]:
     """A leaf and the nodes above it."""
     parts = leaf.split("/")
-    return ["/".join(parts[:depth]) for depth in range(len(parts), 0, -1)]
+    return tuple("/".join(parts[:depth]) for depth in range(len(parts), 0, -1))
 
 
 def day_of(instant_us: int) -> int:

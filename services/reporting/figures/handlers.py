@@ -8,6 +8,7 @@ from uuid import UUID
 from services.reporting import metrics
 from services.reporting.figures import store
 from services.reporting.figures.domain import (
+    EVERY_COURSE,
     Affiliation,
     CompletionRow,
     Document,
@@ -16,12 +17,11 @@ from services.reporting.figures.domain import (
     Register,
     Row,
     Update,
+    add_difference,
     codes,
-    contributions,
     day_number,
     merge,
     microseconds,
-    net,
     roll_up,
     unknown_codes,
 )
@@ -57,7 +57,7 @@ class Folding:
         changed = {person: after for person, told in updates.items() if (after := merge(documents[person], told)) is not documents[person]}
         rows: dict[Row, list[int]] = {}
         for person, after in changed.items():
-            net(contributions(documents[person], register), contributions(after, register), rows)
+            add_difference(documents[person], after, (register, register), rows)
         await store.save(tx, changed)
         await store.await_codes(tx, ((code, person) for person, after in changed.items() for code in unknown_codes(after, register)))
         await self._add(tx, rows, len(changed))
@@ -86,7 +86,7 @@ class Folding:
         if changed:
             documents.update(await _mentioning(tx, changed))
         for document in documents.values():
-            net(contributions(document, before), contributions(document, after), rows)
+            add_difference(document, document, (before, after), rows)
         # A unit that left the register again is awaited again.
         await store.await_codes(tx, ((code, person) for person, document in documents.items() for code in unknown_codes(document, after)))
         await self._add(tx, rows, len(documents))
@@ -137,8 +137,9 @@ def _newest(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def course_columns(course: Course) -> tuple[str, str, str, str, int]:
-    """A course as the store wants it."""
-    return course.code, course.title, course.launched_by, ";".join(course.course_sets), course.version
+    """A course as the store wants it; a set that is told twice, or ALL, must not count it twice."""
+    sets = sorted(set(course.course_sets) - {EVERY_COURSE})
+    return course.code, course.title, course.launched_by, ";".join(sets), course.version
 
 
 def territory_columns(unit: TerritoryUnit) -> tuple[str, str, str, str, str, int]:
