@@ -45,4 +45,4 @@ check: lint types imports test ## everything CI looks at
 settings: setup ## print a service's settings (make settings s=enrollment)
 	@$(PYTHON) -m services.$(s).main settings
 lock: setup ## renew the locks
-	@.venv/bin/uv pip compile pyproject.toml --group dev --generate-hashes --universal --no-header --no-annotate --no-emit-index-url --quiet --upgrade -o requirements.lock
+	@deploy/lock.sh

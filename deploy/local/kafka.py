@@ -78,7 +78,7 @@ def ports(layout: Layout, node: int) -> tuple[int, ...]:
 def _process(layout: Layout, node: int, count: int, classpath: str) -> Process:
     folder = layout.root / "kafka" / str(node)
     properties = folder / "server.properties"
-    properties.write_text(_properties(layout, node, count, folder / "data"))
+    properties.write_text(server_properties(layout, node, count, folder / "data"))
     options = os.environ.get("KAFKA_JVM_OPTS", JVM).split()
     run = [java(), *options, f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}", f"-Dkafka.logs.dir={layout.logs}", "-cp", classpath]
     if not (folder / "data" / "meta.properties").exists():
@@ -86,7 +86,7 @@ def _process(layout: Layout, node: int, count: int, classpath: str) -> Process:
             [*run, "kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)], capture_output=True, text=True, check=False
         )
         if done.returncode:
-            raise Refusal(f"Kafka could not prepare its data folder: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+            raise Refusal(f"Kafka could not prepare its data folder; it said:\n{processes.tail(done.stderr or done.stdout)}")
     return Process(f"kafka-{node}", [*run, "kafka.Kafka", str(properties)], ports=ports(layout, node))
 
 
@@ -102,7 +102,7 @@ def _wait_for_port(layout: Layout, node: int) -> None:
     raise Refusal(f"Kafka node {node} did not start; the end of its log:\n{processes.last_lines(layout, f'kafka-{node}')}")
 
 
-def _properties(layout: Layout, node: int, count: int, data: Path) -> str:
+def server_properties(layout: Layout, node: int, count: int, data: Path) -> str:
     """The broker's settings: small, loopback only, nothing created by accident, nothing acknowledged by one replica of three."""
     port = layout.kafka_port(node)
     voters = ",".join(f"{n}@127.0.0.1:{layout.kafka_port(n) + 100}" for n in range(1, count + 1))

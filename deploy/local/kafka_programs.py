@@ -70,7 +70,9 @@ def _fetch(maven: str, cache: Path) -> None:
     fresh = Path(tempfile.mkdtemp(prefix=f"{cache.name}.", dir=cache.parent))
     try:
         goal = ["dependency:copy-dependencies", "-DincludeScope=runtime", f"-DoutputDirectory={fresh}"]
-        done = subprocess.run([maven, "-q", "-B", "-f", str(_POM), *goal], capture_output=True, text=True, check=False)
+        # Maven asks PATH for Java, where the wheel's is not.
+        env = os.environ | ({} if shutil.which("java") else {"JAVA_HOME": str(Path(java()).parent.parent)})
+        done = subprocess.run([maven, "-q", "-B", "-f", str(_POM), *goal], capture_output=True, text=True, check=False, env=env)
         if done.returncode:
             why = (done.stdout.strip().splitlines() or ["no reason given"])[0]
             raise Refusal(f"Apache Kafka could not be fetched with Maven, run 'make up' again when the network is back: {why}")

@@ -105,7 +105,7 @@ def _initialise(layout: Layout, folder: Path, data: Path, user: str | None) -> N
     password_file.unlink()
     if done.returncode:
         shutil.rmtree(fresh, ignore_errors=True)
-        raise Refusal(f"PostgreSQL could not prepare its data folder: {(done.stderr or done.stdout).strip().splitlines()[-1]}")
+        raise Refusal(f"PostgreSQL could not prepare its data folder; it said:\n{processes.tail(done.stderr or done.stdout)}")
     fresh.rename(data)
 
 

@@ -46,10 +46,11 @@ class Process:
 def pid_of(layout: Layout, name: str) -> int | None:
     """The pid of a living process of this stack; None when it is dead, a zombie, or the pid belongs to somebody else now."""
     try:
-        pid, started = (layout.run / f"{name}.pid").read_text().split()
+        found, started = (layout.run / f"{name}.pid").read_text().split()
+        pid = int(found)
     except (FileNotFoundError, ValueError):
         return None
-    return int(pid) if _started(int(pid)) == started else None
+    return pid if _started(pid) == started else None
 
 
 def start(layout: Layout, process: Process) -> bool:
@@ -122,9 +123,14 @@ def log_file(layout: Layout, name: str) -> Path:
 def last_lines(layout: Layout, name: str) -> str:
     """The end of a process's log."""
     try:
-        return "\n".join(log_file(layout, name).read_text("utf-8", "replace").splitlines()[-LOG_LINES:])
+        return tail(log_file(layout, name).read_text("utf-8", "replace"))
     except FileNotFoundError:
         return "(no log)"
+
+
+def tail(text: str) -> str:
+    """The last lines of what a program said."""
+    return "\n".join(text.strip().splitlines()[-LOG_LINES:])
 
 
 def _started(pid: int) -> str | None:

@@ -16,6 +16,9 @@ READY_S = 60.0
 WATCH_EVERY_S = 1.0
 """Pause between two looks at the processes, seconds."""
 
+FIRST_PAUSE_S = 1.0
+"""A process is started again at once, and for the second time not before this, seconds; doubles each time."""
+
 STEADY_S = 60.0
 """A process that lived this long is well again; also the longest pause before another start, seconds."""
 
@@ -65,7 +68,7 @@ def _service(layout: Layout, service: str, role: str) -> Process:
     )
 
 
-def watcher(layout: Layout) -> Process:
+def watching(layout: Layout) -> Process:
     """The process that keeps the services running."""
     env = {"STACK_DIR": str(layout.root), "STACK_PORT_OFFSET": str(layout.offset)}
     return Process(WATCH, [sys.executable, "-m", "deploy.local", "watch"], env, cwd=REPOSITORY)
@@ -100,25 +103,41 @@ def ready(url: str) -> str:
         return f"no answer ({type(error).__name__})"
 
 
-def watch(layout: Layout) -> None:
-    """Start dead processes again; one that dies again and again waits longer each time. Runs until it is stopped."""
-    started: dict[str, float] = {}
-    pauses: dict[str, float] = {}
-    while True:
-        for process in table(layout):
-            now = time.monotonic()
-            age = now - started.get(process.name, -STEADY_S)
-            if processes.pid_of(layout, process.name) is not None:
+class Watcher:
+    """Starts dead processes again; one that dies again and again waits longer each time.
+
+    Args:
+        layout: the stack.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._started: dict[str, float] = {}
+        self._pauses: dict[str, float] = {}
+
+    def look(self, now: float) -> None:
+        """Look at every process once; `now` in seconds, from any beginning."""
+        for process in table(self._layout):
+            age = now - self._started.get(process.name, now - STEADY_S)
+            if processes.pid_of(self._layout, process.name) is not None:
                 if age >= STEADY_S:
-                    pauses.pop(process.name, None)
-                continue
-            if age < pauses.get(process.name, 0.0):
-                continue
-            started[process.name] = now
-            pauses[process.name] = min(STEADY_S, pauses.get(process.name, 0.5) * 2)
-            try:
-                processes.start(layout, process)
-                print(f"{process.name} was dead and is started again", flush=True)
-            except Refusal as refusal:
-                print(refusal, flush=True)
+                    self._pauses.pop(process.name, None)
+            elif age >= self._pauses.get(process.name, 0.0):
+                self._start(process, now)
+
+    def _start(self, process: Process, now: float) -> None:
+        self._started[process.name] = now
+        self._pauses[process.name] = min(STEADY_S, self._pauses.get(process.name, FIRST_PAUSE_S / 2) * 2)
+        try:
+            processes.start(self._layout, process)
+            print(f"{process.name} was dead and is started again", flush=True)
+        except Refusal as refusal:
+            print(refusal, flush=True)
+
+
+def watch(layout: Layout) -> None:
+    """Keep the services running until this is stopped."""
+    watcher = Watcher(layout)
+    while True:
+        watcher.look(time.monotonic())
         time.sleep(WATCH_EVERY_S)

@@ -13,7 +13,7 @@ from deploy.local import kafka, postgres, postgres_folders, prepare, processes
 from deploy.local import secrets as stack_secrets
 from deploy.local.layout import Layout, Refusal
 from deploy.local.screen import step, tell
-from deploy.local.services import WATCH, table, wait_ready, watcher
+from deploy.local.services import WATCH, table, wait_ready, watching
 from shared.contracts.topics import TOPICS
 
 FREE_BYTES = 1_073_741_824
@@ -40,7 +40,7 @@ def up(layout: Layout, *, infrastructure_only: bool = False) -> None:
             if postgres.NAME not in alive:
                 postgres.stop(layout)
             if WATCH in alive:
-                processes.start(layout, watcher(layout))
+                processes.start(layout, watching(layout))
             raise
 
 
@@ -100,7 +100,7 @@ def _start_all(layout: Layout, *, infrastructure_only: bool) -> None:
     changed = [processes.start(layout, process) for process in table(layout)]
     for process in table(layout):
         wait_ready(layout, process)
-    processes.start(layout, watcher(layout))
+    processes.start(layout, watching(layout))
     step("services", any(changed), started)
     tell(layout, servers, time.monotonic() - started)
 

@@ -10,9 +10,10 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from services.reporting.figures.domain import NATION
 from services.reporting.periods import handlers, store
-from services.reporting.periods.domain import FigureRow, Period, UnknownPeriod, period
-from services.reporting.periods.handlers import NotOver
+from services.reporting.periods.domain import FigureRow, Period, UnknownPeriod, period, report_id
+from services.reporting.periods.handlers import DEFINITION, NotOver
 from services.reporting.periods.places import Places
 from shared.chassis.auth import Principal, requires
 from shared.chassis.problem import Problem
@@ -59,6 +60,7 @@ def create_router(runtime: Runtime) -> APIRouter:
         over = _period(period)
         indicators = [indicator] if indicator else list(INDICATORS)
         async with runtime.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
+            await store.hold(connection)
             places = Places(await store.places(connection))
             nodes = [scope, *places.children(scope)] if children else [scope]
             if not places.knows(scope):
@@ -66,9 +68,10 @@ def create_router(runtime: Runtime) -> APIRouter:
             found = {row[:3]: row for row in await store.selected(connection, nodes, over, course_set, indicators)}
             rows = [found.get((one, course_set, node), (one, course_set, node, 0, 0, 0, 0, 0, 0)) for node in nodes for one in indicators]
             as_of = await store.data_as_of(connection)
+            provisional = await store.report(connection, report_id(DEFINITION, NATION, over.code)) is None
         if format == "csv":
             return _csv(rows, over, places, f"figures-{over.code}.csv")
-        return JSONResponse({"period": _told(over), "data_as_of": as_of, "provisional": True, "figures": [_figure(row, places) for row in rows]})
+        return JSONResponse({"period": _told(over), "data_as_of": as_of, "provisional": provisional, "figures": [_figure(row, places) for row in rows]})
 
     @router.post("/reports", tags=["reports"], summary="Freeze the figures of a scope over a period; the second time nothing happens")
     async def post_report(
@@ -76,6 +79,7 @@ def create_router(runtime: Runtime) -> APIRouter:
     ) -> dict[str, object]:
         over = _period(wanted.period)
         async with runtime.pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
+            await store.hold(connection)
             if not Places(await store.places(connection)).knows(wanted.scope):
                 raise Problem(404, "Not found", "The territory has no such node, or the register has not arrived yet.")
             outcome = await handlers.freeze(connection, wanted.scope, over, runtime.clock())

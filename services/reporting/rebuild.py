@@ -79,6 +79,8 @@ async def rebuild(pool: Pool, bootstrap_servers: Sequence[str], progress: Progre
                 await work.apply(await work.targets())
             async with connection.transaction():
                 await connection.execute("SET LOCAL search_path TO rebuild, public")
+                # Reading the last records and comparing may take longer than a batch ever does.
+                await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 await store.alone(connection)
                 await work.apply(await work.targets())
                 live, made = await _digest(connection, "public"), await _digest(connection, "rebuild")

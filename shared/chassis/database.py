@@ -22,6 +22,9 @@ COMMAND_TIMEOUT_S = 60
 ACQUIRE_TIMEOUT_S = 10
 """Longest wait for a free connection, seconds."""
 
+IDLE_IN_TRANSACTION = "15s"
+"""A process that is frozen inside a transaction holds its locks no longer than this; who takes its partitions over waits that long."""
+
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 """Server settings without which a committed row can be lost in a crash (202 of 56,678 were, with synchronous_commit off)."""
 
@@ -40,7 +43,12 @@ async def create_pool(dsn: str, *, size: int) -> Pool:
         timeout=ACQUIRE_TIMEOUT_S,
         max_inactive_connection_lifetime=300,
         # Batches differ in size by orders of magnitude; a plan made for the first one must not stay for all.
-        server_settings={"plan_cache_mode": "force_custom_plan", "jit": "off", "application_name": "hocvu"},
+        server_settings={
+            "plan_cache_mode": "force_custom_plan",
+            "jit": "off",
+            "application_name": "hocvu",
+            "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
+        },
     )
     async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
         await _insist_on_durability(connection)

@@ -27,9 +27,10 @@ async def running(
     group: str,
     kind: type[BatchConsumer] = BatchConsumer,
     max_batch: int = 1000,
+    relay_kind: type[Relay] = Relay,
 ) -> AsyncIterator[Running]:
     """Consume and relay until the block ends."""
-    relay = Relay(pool, bootstrap_servers, group)
+    relay = relay_kind(pool, bootstrap_servers, group)
     consumer = kind(subscription, group, pool, relay.wake)
     broker = create_broker(bootstrap_servers, with_metrics=False)
     subscribe(broker, consumer, max_batch)

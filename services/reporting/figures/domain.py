@@ -157,8 +157,8 @@ Claim = tuple[str, str, int]
 Row = tuple[str, str, str, int]
 """Key of a row of figures: indicator, course set, node, day. A row has WIDTH counters, one per audience group."""
 
-STOCKS = frozenset({"I-01", "I-04"})
-"""Indicators that count who has a property; the others count events."""
+STOCKS = ("I-01", "I-04")
+"""Indicators that count who has a property: their value is the running sum. The others count events: theirs is the sum over the period."""
 
 
 class Stay(NamedTuple):

@@ -47,7 +47,7 @@ async def alone(tx: Tx) -> None:
     await tx.execute(_ALONE)
 
 
-_KNOWN = "SELECT person_ref, document FROM person_document WHERE person_ref = ANY($1::uuid[]) ORDER BY person_ref FOR UPDATE"
+_KNOWN = "SELECT person_ref FROM person_document WHERE person_ref = ANY($1::uuid[])"
 
 _PLACEHOLDERS = """
 INSERT INTO person_document (person_ref, document)
@@ -55,17 +55,23 @@ SELECT person_ref, ''::bytea FROM unnest($1::uuid[]) AS person_ref ORDER BY pers
 ON CONFLICT (person_ref) DO NOTHING
 """
 
+_LOCK = "SELECT person_ref, document FROM person_document WHERE person_ref = ANY($1::uuid[]) ORDER BY person_ref FOR UPDATE"
+
 
 async def lock(tx: Tx, persons: Iterable[UUID]) -> dict[UUID, Document]:
     """The documents of these persons, locked until the transaction ends; of new persons empty ones, locked as well."""
-    wanted = sorted(persons)
-    found = {row[0]: unpack(row[1]) for row in await tx.fetch(_KNOWN, wanted)}
-    missing = [person for person in wanted if person not in found]
+    wanted = sorted(persons, key=_as_number)
+    known = {row[0] for row in await tx.fetch(_KNOWN, wanted)}
+    missing = [person for person in wanted if person not in known]
     if missing:
-        # Another worker may be adding the same person for another topic: whoever comes second waits here and then reads.
+        # Another worker may be adding the same person for another topic: whoever comes second waits here. New rows come
+        # before any lock on known ones and both go in key order, so two workers cannot wait for each other.
         await tx.execute(_PLACEHOLDERS, missing)
-        found.update({row[0]: unpack(row[1]) for row in await tx.fetch(_KNOWN, missing)})
-    return found
+    return {row[0]: unpack(row[1]) for row in await tx.fetch(_LOCK, wanted)}
+
+
+def _as_number(person_ref: UUID) -> int:
+    return person_ref.int
 
 
 _SAVE = """

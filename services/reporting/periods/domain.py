@@ -16,6 +16,9 @@ VIET_NAM_OFFSET = timedelta(hours=7)
 REPORTS = uuid.UUID("6f0c1b52-6c0e-5b7e-9d0e-6d2f4a1f8a35")
 """Namespace of report ids."""
 
+FIRST_DAY = date(1999, 12, 15)
+"""First day of the first period that has a code."""
+
 _CODE = re.compile(r"(?P<year>20[0-9]{2})(?:M(?P<month>0[1-9]|1[0-2])|Q(?P<quarter>[1-4])|H(?P<half>1)|N(?P<nine>9))?")
 
 
@@ -91,8 +94,8 @@ def quarter_of(day: date) -> Period:
 
 
 def quarters(first: date, last: date) -> list[Period]:
-    """The quarters from the one of `first` to the one of `last`."""
-    found = [quarter_of(first)]
+    """The quarters from the one of `first` to the one of `last`; the calendar begins with 2000."""
+    found = [quarter_of(max(first, FIRST_DAY))]
     while found[-1].last_day < last:
         found.append(quarter_of(found[-1].last_day + timedelta(days=1)))
     return found
@@ -102,9 +105,6 @@ def report_id(definition: str, scope: str, code: str) -> uuid.UUID:
     """The id of a report: the same definition, scope and period always give the same."""
     return uuid.uuid5(REPORTS, f"{definition}\0{scope}\0{code}")
 
-
-STOCKS = ("I-01", "I-04")
-"""Indicators whose value is the running sum; of the others it is the sum over the period."""
 
 FigureRow = tuple[str, str, str, int, int, int, int, int, int]
 """indicator, course set, node and the six counters."""

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
 
-from services.reporting.periods.domain import STOCKS, FigureRow, Period
+from services.reporting.figures.domain import STOCKS
+from services.reporting.periods.domain import FigureRow, Period
 from shared.chassis.database import Tx
 
 
@@ -36,10 +37,24 @@ GROUP BY indicator, course_set, node
 ORDER BY indicator, course_set, node
 """
 
+_HOLD = "LOCK TABLE figure IN ACCESS SHARE MODE"
+
+
+async def hold(tx: Tx) -> None:
+    """Keep a rebuild from exchanging the figures until the transaction ends.
+
+    Call it before anything else in a transaction that reads from one snapshot: a lock takes no snapshot, and a snapshot
+    taken before the exchange would see the new tables as they were then, half filled.
+    """
+    await tx.execute(_HOLD)
+
+
 
 async def figures(tx: Tx, scope: str, over: Period) -> list[FigureRow]:
-    """Every figure of a node and all below it over a period: stocks at its end, flows in it."""
-    return [tuple(row) for row in await tx.fetch(_FIGURES, scope, over.first_day, over.last_day, list(STOCKS))]
+    """Every figure of a node and all below it that is not zero over a period: stocks at its end, flows in it."""
+    rows = await tx.fetch(_FIGURES, scope, over.first_day, over.last_day, list(STOCKS))
+    # Rows that were counted and taken back stand as zeros, or not at all after a rebuild: a report is the same either way.
+    return [tuple(row) for row in rows if any(row[3:])]
 
 
 _SELECTED = """

@@ -13,11 +13,12 @@ from datetime import datetime
 import msgspec
 
 from services.reporting import metrics
-from services.reporting.periods.domain import VIET_NAM_OFFSET, FigureRow, Period, quarters
+from services.reporting.periods.domain import VIET_NAM_OFFSET, FigureRow, Period, quarter_of, quarters
+from services.reporting.periods.store import hold
 from services.reporting.publication import store
 from services.reporting.publication.store import Marked
 from shared.chassis.clock import Clock, next_version
-from shared.chassis.database import Pool, Tx, transaction
+from shared.chassis.database import Pool, Tx
 from shared.chassis.errors import is_transient
 from shared.chassis.lease import Lease
 from shared.chassis.outbox import Announcement, announce
@@ -40,6 +41,7 @@ class Publisher:
         self._clock = clock
         self._wake_relay = wake_relay
         self._lease = Lease(pool, "publisher")
+        self._open: Period | None = None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop` is set."""
@@ -57,22 +59,30 @@ class Publisher:
     async def publish(self) -> int:
         """Announce every marked cell whose value is another than was published; returns how many."""
         now = self._clock()
-        async with transaction(self._pool) as tx:
+        current = quarter_of((now + VIET_NAM_OFFSET).date())
+        # One snapshot for marks and figures. A publisher that was frozen and lost its lease fails here, because the rows
+        # it would write have been written since its snapshot: an old value never follows a new one.
+        async with self._pool.acquire() as tx, tx.transaction(isolation="repeatable_read"):
+            await hold(tx)
+            if current != self._open:
+                await store.open_quarter(tx, current)
             marked = await store.take_marks(tx)
-            if not marked:
-                return 0
-            frozen = await store.frozen_periods(tx)
-            events = await _events(tx, marked, now, frozen)
+            events = await _events(tx, marked, now, current, await store.frozen_periods(tx)) if marked else []
             await announce(tx, events)
+        self._open = current
+        if not events:
+            return 0
         self._wake_relay()
         metrics.PUBLISHED.inc(len(events))
         return len(events)
 
 
-async def _events(tx: Tx, marked: list[Marked], now: datetime, frozen: frozenset[str]) -> list[Announcement]:
-    today = (now + VIET_NAM_OFFSET).date()
-    over = quarters(min(mark.day for mark in marked), max(today, *(mark.day for mark in marked)))
-    since = {(mark.indicator, mark.course_set, mark.node): mark.day for mark in marked}
+async def _events(tx: Tx, marked: list[Marked], now: datetime, current: Period, frozen: frozenset[str]) -> list[Announcement]:
+    # What will be true on a later day is published when the quarter of that day opens.
+    since = {(mark.indicator, mark.course_set, mark.node): mark.day for mark in marked if mark.day <= current.last_day}
+    if not since:
+        return []
+    over = quarters(min(since.values()), current.last_day)
     values: dict[str, tuple[FigureRow, Period]] = {}
     for row, period in await store.values(tx, list(since), over):
         if period.last_day >= since[row[:3]]:

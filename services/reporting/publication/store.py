@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 
-from services.reporting.periods.domain import STOCKS, FigureRow, Period
+from services.reporting.figures.domain import STOCKS
+from services.reporting.periods.domain import FigureRow, Period
+from services.reporting.periods.store import mark_for_publication
 from shared.chassis.database import Tx
 
 
@@ -27,6 +29,15 @@ SELECT indicator, course_set, node, min(day) AS day FROM taken GROUP BY indicato
 async def take_marks(tx: Tx) -> list[Marked]:
     """Take the marks; they come back if the transaction rolls back."""
     return [Marked(*row) for row in await tx.fetch(_TAKE)]
+
+
+_IS_PUBLISHED = "SELECT EXISTS (SELECT FROM published_figure WHERE cell LIKE '%/' || $1)"
+
+
+async def open_quarter(tx: Tx, quarter: Period) -> None:
+    """Mark every cell for a quarter of which nothing is published yet: stocks stand in it although nothing happened."""
+    if not await tx.fetchval(_IS_PUBLISHED, quarter.code):
+        await mark_for_publication(tx, quarter.first_day)
 
 
 _FROZEN = "SELECT period FROM report WHERE scope = 'VN'"

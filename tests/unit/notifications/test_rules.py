@@ -1,13 +1,18 @@
 """Who is told, when it is tried again, and when a person must decide."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
+from jinja2 import UndefinedError
 
-from services.notifications.domain import AnswerLost, Later, Never, Outcome, Recipient, Sent, concerns, message_id, next_state, pause
+from services.notifications import wording
+from services.notifications.domain import AnswerLost, Later, Never, Outcome, Recipient, Sent, concerns, message_id, mistakes, next_state, pause
+from services.notifications.main import RECIPIENTS_CSV, read_recipients
 from services.notifications.wording import report_frozen
 from shared.contracts.reporting import Report
+from shared.contracts.topics import PROVINCE_CODES
 
 
 @pytest.mark.parametrize(
@@ -48,15 +53,82 @@ def test_pauses_double_up_to_an_hour() -> None:
     assert [pause(n) for n in (1, 2, 3, 50)] == [timedelta(seconds=5), timedelta(seconds=10), timedelta(seconds=20), timedelta(hours=1)]
 
 
-def test_a_message_is_vietnamese_and_complete() -> None:
-    report = Report(
-        report_id=UUID(int=7), definition="REP-QUARTER", scope="VN", period="2026Q3", period_from=date(2026, 6, 15), period_to=date(2026, 9, 14),
-        frozen_at=datetime(2026, 9, 14, 18, tzinfo=UTC), rows=12, sha256="a" * 64, version=1,
-    )  # fmt: skip
-    title, body = report_frozen(
-        report, Recipient("o", "Sở Khoa học và Công nghệ Quảng Ngãi", "VN/51", "o@hocvu.example"), "https://hocvu.example/v1/reports/"
+OFFICE = Recipient("o", "Sở Khoa học và Công nghệ Quảng Ngãi", "VN/51", "o@hocvu.example")
+
+
+def frozen(scope: str = "VN", version: int = 1) -> Report:
+    return Report(
+        report_id=UUID(int=7),
+        definition="REP-QUARTER",
+        scope=scope,
+        period="2026Q3",
+        period_from=date(2026, 6, 15),
+        period_to=date(2026, 9, 14),
+        frozen_at=datetime(2026, 9, 14, 18, tzinfo=UTC),
+        rows=12_489,
+        sha256="a" * 64,
+        version=version,
     )
+
+
+def test_a_message_is_vietnamese_and_complete() -> None:
+    title, body = report_frozen(frozen(), OFFICE, "https://hocvu.example/v1/reports/")
     assert title == "Đã chốt số liệu báo cáo 2026Q3"
-    assert "15/06/2026 - 14/09/2026" in body
+    assert "Số liệu báo cáo 2026Q3 (15/06/2026 - 14/09/2026), phạm vi toàn quốc" in body
     assert "01:00 ngày 15/09/2026" in body
     assert "Kính gửi: Sở Khoa học và Công nghệ Quảng Ngãi" in body
+    assert "Số dòng số liệu: 12.489" in body
+    assert "a" * 64 in body
+    assert f"Xem báo cáo tại: https://hocvu.example/v1/reports/{UUID(int=7)}" in body
+
+
+def test_a_restatement_says_which_one_it_is() -> None:
+    title, body = report_frozen(frozen(version=3), OFFICE, "https://hocvu.example/v1/reports")
+    assert title == "Đã chốt số liệu điều chỉnh lần 2 của báo cáo 2026Q3"
+    assert "Số liệu điều chỉnh lần 2 của báo cáo 2026Q3" in body
+
+
+@pytest.mark.parametrize(
+    ("scope", "words"),
+    [
+        ("VN", "phạm vi toàn quốc,"),
+        ("VN/51", "phạm vi tỉnh, thành phố mã 51,"),
+        ("VN/51/23377", "phạm vi xã, phường, đặc khu mã 23377 (tỉnh, thành phố mã 51),"),
+        ("VN/?", "phạm vi chưa xác định địa bàn,"),
+        ("VN/51/?", "phạm vi tỉnh, thành phố mã 51, chưa xác định cấp xã,"),
+    ],
+)
+def test_every_scope_is_said_in_words(scope: str, words: str) -> None:
+    assert words in report_frozen(frozen(scope), OFFICE, "https://hocvu.example/v1/reports")[1]
+
+
+def test_a_missing_value_is_an_error_and_never_an_empty_place() -> None:
+    with pytest.raises(UndefinedError):
+        wording._TEMPLATES.get_template("report_frozen.vi.txt").render(recipient="Sở")
+
+
+def test_the_offices_shipped_can_be_used_and_are_the_nation_s_and_every_province_s() -> None:
+    offices = read_recipients(RECIPIENTS_CSV)
+    assert mistakes(offices) == []
+    assert sorted(office.scope for office in offices) == ["VN", "VN", *(f"VN/{code}" for code in sorted(PROVINCE_CODES))]
+    assert all(office.address.endswith("@hocvu.example") for office in offices)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        replace(OFFICE, recipient="Sở"),
+        replace(OFFICE, recipient=""),
+        replace(OFFICE, name_vi=""),
+        replace(OFFICE, name_vi="Sở\nKhoa học"),
+        replace(OFFICE, scope="51"),
+        replace(OFFICE, scope="VN/51/"),
+        replace(OFFICE, address="o"),
+        replace(OFFICE, address="Sở@hocvu.example"),
+        replace(OFFICE, address="o@hocvu.example\r\nBcc: x@hocvu.example"),
+        replace(OFFICE, address="o@hocvu.example, x@hocvu.example"),
+    ],
+)
+def test_an_office_that_could_not_be_told_is_refused(wrong: Recipient) -> None:
+    assert mistakes([OFFICE]) == []
+    assert len(mistakes([wrong])) == 1

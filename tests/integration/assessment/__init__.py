@@ -1,0 +1,1 @@
+"""Assessment on the real database and broker."""

@@ -1,0 +1,1 @@
+"""Notifications on the real database, broker and mail server."""
