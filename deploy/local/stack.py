@@ -28,10 +28,10 @@ def up(layout: Layout, *, infrastructure_only: bool = False) -> None:
     """
     _insist_on_place(layout)
     with _alone(layout):
-        layout.remember()
         everything = [postgres.NAME, *kafka.names(layout), *(process.name for process in table(layout)), WATCH]
         alive = {name for name in everything if processes.pid_of(layout, name) is not None}
         _insist_on_ports(layout, alive)
+        layout.remember()
         try:
             _start_all(layout, infrastructure_only=infrastructure_only)
         except BaseException:

@@ -71,7 +71,8 @@ def create_router(runtime: Runtime) -> APIRouter:
             provisional = await store.report(connection, report_id(DEFINITION, NATION, over.code)) is None
         if format == "csv":
             return _csv(rows, over, places, f"figures-{over.code}.csv")
-        return JSONResponse({"period": _told(over), "data_as_of": as_of, "provisional": provisional, "figures": [_figure(row, places) for row in rows]})
+        figures = [_figure(row, places) for row in rows]
+        return JSONResponse({"period": _told(over), "data_as_of": as_of, "provisional": provisional, "figures": figures})
 
     @router.post("/reports", tags=["reports"], summary="Freeze the figures of a scope over a period; the second time nothing happens")
     async def post_report(

@@ -6,7 +6,7 @@ It reads the topics up to the offsets that the figures of one database snapshot 
 import json
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -65,23 +65,28 @@ class Finding:
     examples: tuple[tuple[str, ...], ...]
 
 
-async def audit(pool: Pool, bootstrap_servers: tuple[str, ...], progress: Progress | None = None) -> Finding:
+async def audit(pool: Pool, bootstrap_servers: Sequence[str], progress: Progress | None = None) -> Finding:
     """Compare every cell of the figures with a recount; the result is also kept in `audit_run`."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="audit-") as name:
         folder = Path(name)
         async with pool.acquire() as connection:
-            offsets = await _snapshot(connection, folder / "figure.csv")
-        records = await _collect(bootstrap_servers, offsets, folder, progress)
+            offsets, dead = await _snapshot(connection, folder / "figure.csv")
+        records = await _collect(bootstrap_servers, offsets, dead, folder, progress)
         compared, differing, examples = _compare(folder)
     finding = Finding(compared, differing, records, time.monotonic() - started, examples)
     await _remember(pool, finding)
     return finding
 
 
-async def _snapshot(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", target: Path) -> dict[tuple[str, int], int]:
-    """Copy the figures out, together with the offsets they contain, as of one moment."""
+async def _snapshot(
+    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", target: Path
+) -> tuple[dict[tuple[str, int], int], set[tuple[str, int, int]]]:
+    """Copy the figures out, together with the offsets they contain and the positions of what was set aside, as of one moment."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
+        # A rebuild must not exchange the tables between the snapshot and its use.
+        await connection.execute("LOCK TABLE figure IN ACCESS SHARE MODE")
+        letters = await connection.fetch("SELECT topic, partition, record_offset FROM dead_letter WHERE consumer_group = 'reporting'")
         rows = await connection.fetch(
             "SELECT topic, partition, next_offset FROM consumed_offset WHERE consumer_group = 'reporting' AND topic = ANY($1::text[])", list(TOPICS)
         )
@@ -90,17 +95,24 @@ async def _snapshot(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record
             output=target,
             format="csv",
         )
-    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}
+    dead = {(row["topic"], row["partition"], row["record_offset"]) for row in letters}
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}, dead
 
 
-async def _collect(bootstrap_servers: tuple[str, ...], offsets: dict[tuple[str, int], int], folder: Path, progress: Progress | None) -> int:
+async def _collect(
+    bootstrap_servers: Sequence[str],
+    offsets: dict[tuple[str, int], int],
+    dead: set[tuple[str, int, int]],
+    folder: Path,
+    progress: Progress | None,
+) -> int:
     """Write what the topics hold up to these offsets as one file of JSON lines per table."""
     task = progress.add_task("reading topics", total=sum(offsets.values())) if progress else None
     with ExitStack() as files:
         lines = {table: files.enter_context((folder / f"{table}.json").open("w", encoding="utf-8")) for table in _TABLES if table != "figure"}
         records = 0
         async for event_type, value in _records(
-            bootstrap_servers, offsets, lambda done: progress.update(task, completed=done) if progress and task is not None else None
+            bootstrap_servers, offsets, dead, lambda done: progress.update(task, completed=done) if progress and task is not None else None
         ):
             _write(lines, event_type, json.loads(value))
             records += 1
@@ -108,13 +120,15 @@ async def _collect(bootstrap_servers: tuple[str, ...], offsets: dict[tuple[str, 
 
 
 async def _records(
-    bootstrap_servers: tuple[str, ...], offsets: dict[tuple[str, int], int], tell: Callable[[int], None]
+    bootstrap_servers: Sequence[str], offsets: dict[tuple[str, int], int], dead: set[tuple[str, int, int]], tell: Callable[[int], None]
 ) -> AsyncIterator[tuple[str, bytes]]:
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap_servers), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
         max_partition_fetch_bytes=16 * 1_048_576, isolation_level="read_uncommitted",
     )  # fmt: skip
     places = {TopicPartition(topic, partition): after for (topic, partition), after in offsets.items() if after > 0}
+    if not places:
+        return
     await consumer.start()
     try:
         consumer.assign(list(places))
@@ -123,7 +137,8 @@ async def _records(
         while open_places:
             for place, batch in (await consumer.getmany(timeout_ms=500)).items():
                 for record in batch:
-                    if record.offset < places[place] and record.value is not None:
+                    set_aside = (record.topic, record.partition, record.offset) in dead
+                    if record.offset < places[place] and record.value is not None and not set_aside:
                         yield next(value for name, value in record.headers if name == "ce_type").decode(), record.value
             at = {place: await consumer.position(place) for place in places}
             open_places = {place for place in open_places if at[place] < places[place]}

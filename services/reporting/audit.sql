@@ -1,7 +1,9 @@
 -- The recount: every figure from the definitions of domain.md 2.2, set by set, on entities read from the topics.
 -- Shares nothing with the service but those definitions. Days are Viet Nam calendar days; instants microseconds since 1970.
 
-CREATE MACRO vn_day(us) AS DATE '1970-01-01' + CAST((us + 7 * 3600000000) // 86400000000 AS INTEGER);
+-- Division rounds towards zero, days are counted downwards.
+CREATE MACRO vn_day(us) AS DATE '1970-01-01'
+    + CAST((us + 7 * 3600000000) // 86400000000 - CASE WHEN (us + 7 * 3600000000) % 86400000000 < 0 THEN 1 ELSE 0 END AS INTEGER);
 
 CREATE TABLE enrollment_now AS
 SELECT * FROM enrollment QUALIFY row_number() OVER (PARTITION BY enrollment_id ORDER BY version DESC) = 1;
@@ -17,11 +19,11 @@ SELECT * FROM course QUALIFY row_number() OVER (PARTITION BY code ORDER BY versi
 -- Of the affiliations that have begun the last one counts, while it has not ended.
 CREATE TABLE lived AS
 SELECT person_ref, code, valid_from,
-    least(coalesce(valid_to, DATE '9999-12-31'), coalesce(lead(valid_from) OVER (PARTITION BY person_ref ORDER BY valid_from), DATE '9999-12-31')) AS until_day
+    least(coalesce(valid_to, DATE 'infinity'), coalesce(lead(valid_from) OVER (PARTITION BY person_ref ORDER BY valid_from), DATE 'infinity')) AS until_day
 FROM residence SEMI JOIN person_now USING (person_ref, version);
 CREATE TABLE belonged AS
 SELECT person_ref, code, valid_from,
-    least(coalesce(valid_to, DATE '9999-12-31'), coalesce(lead(valid_from) OVER (PARTITION BY person_ref, code ORDER BY valid_from), DATE '9999-12-31')) AS until_day
+    least(coalesce(valid_to, DATE 'infinity'), coalesce(lead(valid_from) OVER (PARTITION BY person_ref, code ORDER BY valid_from), DATE 'infinity')) AS until_day
 FROM membership SEMI JOIN person_now USING (person_ref, version);
 DELETE FROM lived WHERE until_day <= valid_from;
 DELETE FROM belonged WHERE until_day <= valid_from;
@@ -30,15 +32,15 @@ DELETE FROM belonged WHERE until_day <= valid_from;
 CREATE TABLE stretch AS
 WITH everybody AS (SELECT DISTINCT person_ref FROM enrollment_now),
 border AS (
-    SELECT person_ref, DATE '0001-01-01' AS day FROM everybody
+    SELECT person_ref, DATE '-infinity' AS day FROM everybody
     UNION SELECT person_ref, valid_from FROM lived
     UNION SELECT person_ref, until_day FROM lived
     UNION SELECT person_ref, valid_from FROM belonged
     UNION SELECT person_ref, until_day FROM belonged
 )
-SELECT person_ref, day AS from_day, coalesce(lead(day) OVER (PARTITION BY person_ref ORDER BY day), DATE '9999-12-31') AS until_day
+SELECT person_ref, day AS from_day, coalesce(lead(day) OVER (PARTITION BY person_ref ORDER BY day), DATE 'infinity') AS until_day
 FROM border SEMI JOIN everybody USING (person_ref)
-WHERE day < DATE '9999-12-31';
+WHERE day < DATE 'infinity';
 
 CREATE TABLE whereabouts AS
 SELECT s.person_ref, s.from_day, s.until_day,
@@ -83,7 +85,7 @@ SELECT indicator, course_set, leaf, greatest(b.day, s.from_day) AS day, grp, 1 A
 FROM begun b JOIN standing s ON s.person_ref = b.person_ref AND s.until_day > b.day
 UNION ALL
 SELECT indicator, course_set, leaf, s.until_day, grp, -1
-FROM begun b JOIN standing s ON s.person_ref = b.person_ref AND s.until_day > b.day AND s.until_day < DATE '9999-12-31'
+FROM begun b JOIN standing s ON s.person_ref = b.person_ref AND s.until_day > b.day AND s.until_day < DATE 'infinity'
 UNION ALL
 SELECT indicator, course_set, leaf, h.day, grp, 1
 FROM happened h JOIN standing s ON s.person_ref = h.person_ref AND s.from_day <= h.day AND h.day < s.until_day;
@@ -97,6 +99,10 @@ WITH nodes AS (
     SELECT indicator, course_set, 'VN', day, grp, n FROM at_leaf
 )
 SELECT indicator, course_set, leaf AS node, day, grp, sum(n) AS n FROM nodes GROUP BY ALL HAVING sum(n) <> 0;
+
+-- The service's driver writes the last and the first day a date can hold as infinity.
+UPDATE figure SET day = DATE '9999-12-31' WHERE day = DATE 'infinity';
+UPDATE figure SET day = DATE '0001-01-01' WHERE day = DATE '-infinity';
 
 CREATE TABLE stood AS
 SELECT indicator, course_set, node, day, grp, n FROM (

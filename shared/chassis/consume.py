@@ -69,6 +69,7 @@ class Progress:
     working_since: float | None = None
     last_done: float = field(default_factory=time.monotonic)
     lag: dict[int, int] = field(default_factory=dict)
+    measured_at: float = field(default_factory=time.monotonic)
     halted: dict[int, str] = field(default_factory=dict)
     trouble: str | None = None
 
@@ -148,6 +149,7 @@ class BatchConsumer:
                 at = max(at, await asyncio.wait_for(live.position(place), 1))
             lag[place.partition] = max(0, ends[place] - (at or 0))
         self.progress.lag = lag
+        self.progress.measured_at = time.monotonic()
 
     async def on_records(self, records: Sequence[RawRecord]) -> None:
         """Apply what one poll brought. Never raises; what could not be applied is read again."""

@@ -61,6 +61,8 @@ def progress(topic: str, seen: Progress) -> Check:
             return f"a batch of {topic} has been at work for {now - seen.working_since:.0f} s ({seen.trouble or 'no error'})"
         if sum(seen.lag.values()) > 0 and seen.working_since is None and now - seen.last_done > STUCK_S:
             return f"{topic} has a lag of {sum(seen.lag.values())} and nothing was applied for {now - seen.last_done:.0f} s"
+        if now - seen.measured_at > STUCK_S:
+            return f"the broker has not told the ends of {topic} for {now - seen.measured_at:.0f} s"
         if seen.trouble is not None:
             return f"{topic} is in trouble ({seen.trouble})"
         return None

