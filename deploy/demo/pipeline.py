@@ -52,10 +52,13 @@ class System:
     async def register_courses(self) -> None:
         """Enter the demo's courses in the register."""
         for code, (title, launched_by, sets) in COURSES.items():
-            answer = await self._http.put(
-                f"{self.url('enrollment')}/v1/registers/courses/{code}", json={"title": title, "launched_by": launched_by, "course_sets": list(sets)}
-            )
-            answer.raise_for_status()
+            await self.put_course(code, title, list(sets), launched_by)
+
+    async def put_course(self, code: str, title: str, sets: list[str], launched_by: str = "BKHCN") -> None:
+        """Enter one course in the register."""
+        entry = {"title": title, "launched_by": launched_by, "course_sets": sets}
+        answer = await self._http.put(f"{self.url('enrollment')}/v1/registers/courses/{code}", json=entry)
+        answer.raise_for_status()
 
     async def freeze(self, period: str) -> Any:
         """Freeze a period for the nation."""

@@ -80,6 +80,10 @@ def _process(layout: Layout, node: int, count: int, classpath: str) -> Process:
     properties = folder / "server.properties"
     properties.write_text(server_properties(layout, node, count, folder / "data"))
     options = os.environ.get("KAFKA_JVM_OPTS", JVM).split()
+    # Libraries that a killed broker unpacked stay with the stack instead of in /tmp.
+    scratch = folder / "tmp"
+    scratch.mkdir(exist_ok=True)
+    options.append(f"-Djava.io.tmpdir={scratch}")
     run = [java(), *options, f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}", f"-Dkafka.logs.dir={layout.logs}", "-cp", classpath]
     if not (folder / "data" / "meta.properties").exists():
         done = subprocess.run(

@@ -163,7 +163,7 @@ ALTER TABLE ONLY public.dead_letter
 ALTER TABLE ONLY public.dead_letter
     ADD CONSTRAINT dead_letter_position UNIQUE (consumer_group, topic, partition, record_offset);
 ALTER TABLE ONLY public.figure
-    ADD CONSTRAINT figure_pk PRIMARY KEY (indicator, course_set, node, day);
+    ADD CONSTRAINT figure_pk PRIMARY KEY (node, indicator, course_set, day);
 ALTER TABLE ONLY public.lease
     ADD CONSTRAINT lease_pk PRIMARY KEY (name);
 ALTER TABLE ONLY public.outbox
@@ -180,6 +180,5 @@ ALTER TABLE ONLY public.schema_migration
     ADD CONSTRAINT schema_migration_pk PRIMARY KEY (room, name);
 ALTER TABLE ONLY public.territory_unit
     ADD CONSTRAINT territory_unit_pk PRIMARY KEY (code);
-CREATE INDEX figure_node ON public.figure USING btree (node, indicator, course_set, day);
 ALTER TABLE ONLY public.report_figure
     ADD CONSTRAINT report_figure_report_id_fkey FOREIGN KEY (report_id) REFERENCES public.report(report_id);

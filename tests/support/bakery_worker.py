@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from shared.chassis import subscribe as subscribing
 from shared.chassis.consume import BatchConsumer, Subscription
 from shared.chassis.database import Tx, create_pool
 from shared.chassis.decode import Received, Refused
@@ -17,6 +18,8 @@ from tests.support.bakery import Loaf, open_bakery
 from tests.support.careless import Unfenced
 
 BATCH = 50
+
+subscribing.SESSION_TIMEOUT_MS = 3_000  # a test need not wait as long for a dead member as a service does
 
 
 async def main(servers: str, dsn: str, name: str, partitions: int, mode: str, crash_after: int, pause_s: float) -> None:

@@ -5,10 +5,10 @@ Source: CloudEvents HTTP protocol binding 1.0.2, sections 3.1 (binary), 3.2 (str
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from shared.chassis.clock import Clock
 from shared.chassis.decode import explain
@@ -108,11 +108,12 @@ def _read(attributes: dict[str, Any], body: bytes, clock: Clock) -> Accepted | N
     except ValidationError as error:
         reason, detail = explain(error, body)
         return NotAccepted(event_id, reason, _fields(error) if reason == "schema_violation" else ({"field": "data", "reason": detail},))
-    assert isinstance(data, LearnerRegistered | EnrollmentFact) or hasattr(data, "account")  # noqa: S101  (a struct with the same attributes)
-    fact: LearnerRegistered | EnrollmentFact = data  # type: ignore[assignment]
+    fact = cast("LearnerRegistered | EnrollmentFact", data)
     key = f"{envelope.source}|{fact.account}"
+    # Written again from what the contract knows: a name that came along goes no further than this line.
+    known = fact.model_dump_json().encode() if isinstance(fact, BaseModel) else _encode(fact)
     announcement = Announcement(
-        PLATFORM_EVENTS, envelope.type, envelope.id, envelope.source, key, None, body, envelope.time or clock(), envelope.subject
+        PLATFORM_EVENTS, envelope.type, envelope.id, envelope.source, key, None, known, envelope.time or clock(), envelope.subject
     )
     return Accepted(envelope, fact, announcement)
 

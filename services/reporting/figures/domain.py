@@ -38,6 +38,8 @@ WIDTH = 6
 EVERY_COURSE = "ALL"
 """The course set that every course belongs to."""
 
+_EVERY_COURSE_ONLY = (EVERY_COURSE,)
+
 _DAY_US = 86_400_000_000
 _VIET_NAM_US = 7 * 3_600_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
@@ -148,7 +150,8 @@ class Register:
 
     def sets(self, course: str | None) -> tuple[str, ...]:
         """The course sets an enrollment counts for."""
-        return (EVERY_COURSE, *self.course_sets.get(course or "", ()))
+        further = self.course_sets.get(course or "")
+        return (EVERY_COURSE, *further) if further else _EVERY_COURSE_ONLY
 
 
 Claim = tuple[str, str, int]
@@ -205,7 +208,9 @@ def _valid_completion(enrollment: EnrollmentRow, completion: CompletionRow | Non
 
 def _earliest(found: dict[str, int], keys: Iterable[str], day: int) -> None:
     for key in keys:
-        found[key] = min(day, found.get(key, day))
+        known = found.get(key)
+        if known is None or day < known:
+            found[key] = day
 
 
 def _claim(found: dict[Claim, int], indicator: str, sets: Iterable[str], day: int) -> None:

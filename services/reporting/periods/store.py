@@ -49,7 +49,6 @@ async def hold(tx: Tx) -> None:
     await tx.execute(_HOLD)
 
 
-
 async def figures(tx: Tx, scope: str, over: Period) -> list[FigureRow]:
     """Every figure of a node and all below it that is not zero over a period: stocks at its end, flows in it."""
     rows = await tx.fetch(_FIGURES, scope, over.first_day, over.last_day, list(STOCKS))

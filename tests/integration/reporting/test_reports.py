@@ -1,11 +1,13 @@
 """Frozen reports that do not move, live figures over HTTP, and what the figures topic is told."""
 
 import asyncio
+import hashlib
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -104,8 +106,7 @@ async def test_two_who_freeze_at_once_get_one_report(pool: Pool) -> None:
     async def insist() -> Frozen | NotOver:
         try:
             return await freeze(pool, "2026Q3")
-        except Exception as error:
-            assert is_transient(error)
+        except asyncpg.SerializationError:  # a passing error: the API answers 503 and the caller tries again
             return await freeze(pool, "2026Q3")
 
     outcomes = await asyncio.gather(*(insist() for _ in range(4)))
@@ -175,7 +176,7 @@ async def test_a_publisher_that_was_overtaken_writes_nothing(pool: Pool, monkeyp
     await publish(pool)
     await tell(pool, person("Minh", ("23377", "2020-01-01")), enrolled("Minh", "BXD1", "2026-07-01T02:00:00Z", "2026-07-01T03:00:00Z"))
     frozen, woken = asyncio.Event(), asyncio.Event()
-    real = publication.announce
+    real = outbox.announce
 
     async def slow(tx: Tx, events: Any) -> None:
         frozen.set()
@@ -208,8 +209,6 @@ KEY = "k" * 32
 
 
 def client(pool: Pool, *scopes: str) -> httpx.AsyncClient:
-    import hashlib
-
     keys = [ApiKey(name="test", sha256=hashlib.sha256(KEY.encode()).hexdigest(), scopes=scopes)]
     app = create_api("reporting", "reporting", keys=keys, health=Health())
     app.include_router(create_router(Runtime(pool, None, lambda: NOW)))
@@ -264,7 +263,9 @@ async def test_a_report_is_frozen_and_read_over_http(pool: Pool) -> None:
         ("POST", "/v1/reports", {"period": "2026Q3", "definition": "REP-OTHER"}, 422),
     ],
 )
-async def test_a_request_that_cannot_be_met_gets_a_problem_document(pool: Pool, method: str, path: str, body: dict[str, str] | None, status: int) -> None:
+async def test_a_request_that_cannot_be_met_gets_a_problem_document(
+    pool: Pool, method: str, path: str, body: dict[str, str] | None, status: int
+) -> None:
     await tell(pool, *TERRITORY)
     async with client(pool, "*") as http:
         answer = await http.request(method, path, json=body)

@@ -76,19 +76,28 @@ def unit(code: str, province: str, name: str = "Bờ Y", version: int = 1) -> To
     level = "province" if code == province else "commune"
     kind = "Tỉnh" if code == province else "Xã"
     data: dict[str, object] = {
-        "code": code, "level": level, "name": name, "type": kind, "province": province, "valid_from": "2025-07-01", "valid_to": None, "version": version,
+        "code": code, "level": level, "name": name, "type": kind, "province": province,
+        "valid_from": "2025-07-01", "valid_to": None, "version": version,
     }  # fmt: skip
     return Told(enrollment.TERRITORY_REGISTERED, f"territory:{code}", data)
 
 
-TERRITORY = (unit("51", "51", "Quảng Ngãi"), unit("23377", "51"), unit("23400", "51", "Sa Loong"), unit("01", "01", "Hà Nội"), unit("00004", "01", "Ba Đình"))
+TERRITORY = (
+    unit("51", "51", "Quảng Ngãi"),
+    unit("23377", "51"),
+    unit("23400", "51", "Sa Loong"),
+    unit("01", "01", "Hà Nội"),
+    unit("00004", "01", "Ba Đình"),
+)
 """Two provinces with their communes."""
 
 
 def received(events: Sequence[Told]) -> list[Received[object]]:
     """The events as a consumer would hand them on."""
     return [
-        Received(told.type.name, f"{told.key}:{told.data['version']}", "/services/test", None, told.type.decode(told.value), told.type.topic, 0, at, None)
+        Received(
+            told.type.name, f"{told.key}:{told.data['version']}", "/services/test", None, told.type.decode(told.value), told.type.topic, 0, at, None
+        )
         for at, told in enumerate(events)
     ]
 
