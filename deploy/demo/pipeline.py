@@ -93,7 +93,8 @@ class System:
         """
         pairs = [(topic, group) for topic in EVENT_TOPICS for group in topic.readers]
         consumers = {
-            group: AIOKafkaConsumer(bootstrap_servers=self.bootstrap_servers, group_id=group, enable_auto_commit=False) for _, group in pairs
+            group: AIOKafkaConsumer(bootstrap_servers=self.bootstrap_servers, group_id=group, enable_auto_commit=False)
+            for group in {group for _, group in pairs}
         }
         for consumer in consumers.values():
             await consumer.start()

@@ -158,12 +158,10 @@ async def test_no_name_leaves_the_topic_the_platform_wrote_itself(whole: Layout,
     word = "079199000001"
     for service in SERVICES:
         connection = await asyncpg.connect(postgres.dsn(whole, service))
-        tables = [
-            row[0] for row in await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'dead_letter'")
-        ]
-        for table in tables:
+        for (name,) in await connection.fetch(_TABLES):
             # Names of tables come from the catalogue.
-            assert not await connection.fetchval(f'SELECT EXISTS (SELECT 1 FROM "{table}" AS t WHERE t::text LIKE $1)', f"%{word}%"), table  # noqa: S608
+            query = f'SELECT EXISTS (SELECT 1 FROM "{name}" AS t WHERE t::text LIKE $1)'  # noqa: S608
+            assert not await connection.fetchval(query, f"%{word}%"), name
         await connection.close()
         metrics = (await client.get(f"http://127.0.0.1:{whole.worker_port(service)}/metrics")).text
         assert word not in metrics
@@ -177,14 +175,8 @@ async def test_the_audit_agrees_and_the_rebuild_is_equal(whole: Layout) -> None:
     await system.close()
     env = service_env(whole, "reporting", "worker")
     for command in (["audit"], ["rebuild"], ["audit"]):
-        done = subprocess.run(
-            [sys.executable, "-m", "services.reporting.main", *command],
-            cwd=REPOSITORY,
-            env={**_path(), **env},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        words = [sys.executable, "-m", "services.reporting.main", *command]
+        done = subprocess.run(words, cwd=REPOSITORY, env={**_path(), **env}, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
