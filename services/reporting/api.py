@@ -80,7 +80,7 @@ def create_router(runtime: Runtime) -> APIRouter:
     ) -> dict[str, object]:
         over = _period(wanted.period)
         async with runtime.pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
-            await store.hold(connection)
+            await store.freeze_alone(connection)
             if not Places(await store.places(connection)).knows(wanted.scope):
                 raise Problem(404, "Not found", "The territory has no such node, or the register has not arrived yet.")
             outcome = await handlers.freeze(connection, wanted.scope, over, runtime.clock())

@@ -155,8 +155,8 @@ def _write(lines: Mapping[str, IO[str]], event_type: str, data: dict[str, object
     if table == "person":
         about = {"person_ref": data["person_ref"], "version": data["version"]}
         for name, code, target in (("residences", "code", "residence"), ("groups", "group", "membership")):
-            for one in row.pop(name):  # type: ignore[attr-defined]
-                _line(lines[target], {**about, "code": one[code], "valid_from": one["valid_from"], "valid_to": one["valid_to"]})
+            for one in row.pop(name, ()):  # type: ignore[attr-defined]
+                _line(lines[target], {**about, "code": one[code], "valid_from": one["valid_from"], "valid_to": one.get("valid_to")})
     _line(lines[table], row)
 
 

@@ -45,7 +45,7 @@ async def freeze(tx: Tx, scope: str, over: Period, at: datetime) -> Frozen | Not
         over: the period.
         at: now.
     """
-    await store.hold(tx)
+    await store.freeze_alone(tx)
     wanted = report_id(DEFINITION, scope, over.code)
     known = await store.report(tx, wanted)
     if known is not None:

@@ -49,6 +49,15 @@ async def hold(tx: Tx) -> None:
     await tx.execute(_HOLD)
 
 
+_ALONE = "LOCK TABLE report IN SHARE ROW EXCLUSIVE MODE"
+
+
+async def freeze_alone(tx: Tx) -> None:
+    """One freeze at a time, and figures that nobody exchanges meanwhile; call it before anything else, as `hold`."""
+    await tx.execute(_ALONE)
+    await hold(tx)
+
+
 async def figures(tx: Tx, scope: str, over: Period) -> list[FigureRow]:
     """Every figure of a node and all below it that is not zero over a period: stocks at its end, flows in it."""
     rows = await tx.fetch(_FIGURES, scope, over.first_day, over.last_day, list(STOCKS))

@@ -12,6 +12,8 @@ import pytest
 from deploy.local import postgres_folders
 from services.reporting import audit, rebuild
 from services.reporting.figures.handlers import Folding
+from services.reporting.periods import store
+from services.reporting.periods.domain import period
 from shared.chassis import offsets
 from shared.chassis.database import Pool, transaction
 from shared.chassis.decode import decode
@@ -22,6 +24,7 @@ from tests.integration.reporting.test_fold import life
 from tests.integration.reporting.told import TERRITORY, Told, completed, course, enrolled, figures, fold, person
 from tests.support.bakery import bake, read
 from tests.support.infrastructure import Infrastructure
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.service("reporting")
 
@@ -205,18 +208,30 @@ async def test_a_rebuild_that_fails_changes_nothing_and_can_be_repeated(world: W
     assert (await rebuild.rebuild(world.pool, world.infra.bootstrap_servers)).equal
 
 
-async def test_a_snapshot_that_reads_figures_keeps_a_rebuild_waiting(world: World) -> None:
-    """Without the lock a report that is being frozen would copy new tables as they stood when its snapshot was taken: empty."""
+async def test_who_reads_figures_from_a_snapshot_keeps_the_exchange_waiting(world: World) -> None:
+    await world.write(story())
+    await world.work()
+    async with world.pool.acquire() as reader:
+        async with reader.transaction(isolation="repeatable_read"):
+            await store.hold(reader)
+            right = await store.figures(reader, "VN", period("2026Q3"))
+            running = asyncio.create_task(rebuild.rebuild(world.pool, world.infra.bootstrap_servers))
+            await eventually(lambda: world.pool.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'figure'::regclass"))
+            assert await store.figures(reader, "VN", period("2026Q3")) == right
+        assert (await running).equal
+        assert await store.figures(reader, "VN", period("2026Q3")) == right
+
+
+async def test_control_a_snapshot_without_the_lock_sees_the_new_tables_half_filled(world: World) -> None:
+    """What a report would copy that is frozen while a rebuild ends, if it did not hold the figures first."""
     await world.write(story())
     await world.work()
     async with world.pool.acquire() as reader, reader.transaction(isolation="repeatable_read"):
-        await reader.execute("LOCK TABLE figure IN ACCESS SHARE MODE")
-        right = await reader.fetchval("SELECT sum(n_all) FROM figure")
-        async with world.pool.acquire() as other, other.transaction():
-            await other.execute("SET LOCAL lock_timeout = '100ms'")
-            with pytest.raises(Exception, match="lock timeout"):
-                await other.execute("DROP TABLE figure")
-        assert await reader.fetchval("SELECT sum(n_all) FROM figure") == right
+        await reader.fetch("SELECT count(*) FROM report")
+        assert (await rebuild.rebuild(world.pool, world.infra.bootstrap_servers)).equal
+        assert await store.figures(reader, "VN", period("2026Q3")) == []
+    async with world.pool.acquire() as reader:
+        assert await store.figures(reader, "VN", period("2026Q3")) != []
 
 
 def _schema(world: World) -> list[str]:
