@@ -122,13 +122,13 @@ async def _collect(
 async def _records(
     bootstrap_servers: Sequence[str], offsets: dict[tuple[str, int], int], dead: set[tuple[str, int, int]], tell: Callable[[int], None]
 ) -> AsyncIterator[tuple[str, bytes]]:
+    places = {TopicPartition(topic, partition): after for (topic, partition), after in offsets.items() if after > 0}
+    if not places:
+        return
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap_servers), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
         max_partition_fetch_bytes=16 * 1_048_576, isolation_level="read_uncommitted",
     )  # fmt: skip
-    places = {TopicPartition(topic, partition): after for (topic, partition), after in offsets.items() if after > 0}
-    if not places:
-        return
     await consumer.start()
     try:
         consumer.assign(list(places))

@@ -120,14 +120,13 @@ def _read(attributes: dict[str, Any], body: bytes, clock: Clock) -> Accepted | N
 
 def _json(body: bytes) -> Any:  # noqa: ANN401  (whatever a stranger sent)
     try:
-        return msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        pass
-    try:
         body.decode()
     except UnicodeDecodeError:
         return NotAccepted(None, "not_utf8", ({"field": "body", "reason": "is not UTF-8"},))
-    return NotAccepted(None, "not_json", ({"field": "body", "reason": "is not JSON, or nested too deeply"},))
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return NotAccepted(None, "not_json", ({"field": "body", "reason": "is not JSON, or nested too deeply"},))
 
 
 def _id(attributes: Mapping[str, object]) -> str | None:

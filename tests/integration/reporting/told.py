@@ -42,7 +42,8 @@ def ref(name: str) -> str:
 
 def person(name: str, *residences: tuple[str, str] | tuple[str, str, str], groups: Sequence[str] = ("CIT",), version: int = 1) -> Told:
     """A person; residences as (code, from) or (code, from, to)."""
-    lived = [{"code": one[0], "valid_from": one[1], "valid_to": one[2] if len(one) > 2 else None} for one in residences]
+    # What is not known may be absent or null; readers take both.
+    lived = [dict(zip(("code", "valid_from", "valid_to"), one, strict=False)) for one in residences]
     belonged = [{"group": group, "valid_from": "2020-01-01", "valid_to": None} for group in groups]
     data: dict[str, object] = {"person_ref": ref(name), "assurance": 1, "residences": lived, "groups": belonged, "version": version}
     return Told(enrollment.PERSON_REGISTERED, ref(name), data)

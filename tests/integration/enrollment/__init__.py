@@ -1,0 +1,1 @@
+"""Enrollment on a real database."""

@@ -1,0 +1,126 @@
+"""Facts over HTTP: three modes, and what bad input gets: a problem document that names the field, and nothing stored."""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+
+from services.enrollment.api import create_router
+from services.enrollment.settings import EnrollmentSettings
+from shared.chassis.database import Pool
+from shared.chassis.health import Health
+from shared.chassis.http import create_api
+from shared.chassis.service import Runtime
+from shared.chassis.settings import ApiKey
+
+pytestmark = pytest.mark.service("enrollment")
+
+STRUCTURED = {"content-type": "application/cloudevents+json"}
+BATCHED = {"content-type": "application/cloudevents-batch+json"}
+REGISTERED = "vn.hocvu.platform.enrollment.registered.v1"
+
+
+def _key(name: str, *scopes: str, source: str | None = None) -> ApiKey:
+    return ApiKey(name=name, sha256=hashlib.sha256(name.encode()).hexdigest(), scopes=scopes, source=source)
+
+
+@pytest.fixture
+async def client(pool: Pool) -> AsyncIterator[httpx.AsyncClient]:
+    settings = EnrollmentSettings(kafka_bootstrap_servers=("x:1",), database_url="x", http_port=1, pseudonym_key="00" * 32)
+    app = create_api(
+        "Enrollment", "", keys=[_key("owner", "*"), _key("reader", "registers:read"), _key("bdhvs", "facts:write", source="/p")], health=Health()
+    )
+    app.include_router(create_router(Runtime(pool, settings), settings))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://e", headers={"authorization": "Bearer owner"}) as found:
+        await found.put("/v1/registers/courses/AAA", json={"title": "A", "launched_by": "BXD"})
+        yield found
+
+
+def _event(**changes: Any) -> dict[str, Any]:
+    data = {"account": "lan", "enrollment": "e1", "course": "AAA", "occurred_at": "2026-06-01T00:00:00Z", **changes.pop("data", {})}
+    event = {"specversion": "1.0", "id": "1", "source": "/p", "type": REGISTERED, "data": data, **changes}
+    return {name: value for name, value in event.items() if value is not None}
+
+
+async def _stored(pool: Pool) -> list[Any]:
+    async with pool.acquire() as connection:
+        return list(await connection.fetch("SELECT * FROM outbox WHERE topic = 'platform-events' ORDER BY seq"))
+
+
+async def test_the_three_modes_store_the_same_event(client: httpx.AsyncClient, pool: Pool) -> None:
+    event = _event(data={"full_name": "Nguyen Van A"})
+    binary = {"content-type": "application/json", "ce-specversion": "1.0", "ce-id": "1", "ce-source": "/p", "ce-type": REGISTERED}
+    answers = [
+        await client.post("/v1/events", content=json.dumps(event["data"]), headers=binary),
+        await client.post("/v1/events", content=json.dumps(event), headers=STRUCTURED),
+        await client.post("/v1/events", content=json.dumps([event]), headers=BATCHED),
+    ]
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    rows = await _stored(pool)
+    assert len({(row["key"], row["value"]) for row in rows}) == 1
+    assert rows[0]["key"] == b"/p|lan"
+    assert b"Nguyen" not in rows[0]["value"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "field", "body"),
+    [
+        (400, "not_json", "body", b"{"),
+        (400, "not_utf8", "body", b'{"id": "\xff"}'),
+        (400, "not_json", "body", b"[" * 10_000),
+        (413, "", "", b'{"x": "' + b"x" * 5_000_000 + b'"}'),
+        (422, "not_an_event", "body", b"[]"),
+        (422, "missing_attribute", "data", {**_event(), "data": None}),
+        (422, "invalid_attribute", "id", _event(id=None)),
+        (422, "invalid_attribute", "source", _event(source="")),
+        (422, "invalid_attribute", "specversion", _event(specversion="0.3")),
+        (422, "invalid_attribute", "time", _event(time="yesterday")),
+        (422, "unknown_type", "type", _event(type="vn.hocvu.platform.exam.passed.v1")),
+        (422, "schema_violation", "account", _event(data={"account": 7})),
+        (422, "schema_violation", "occurred_at", _event(data={"occurred_at": "soon"})),
+        (422, "time_in_future", "data.occurred_at", _event(data={"occurred_at": "2038-01-01T00:00:00Z"})),
+        (422, "time_before_movement", "data.occurred_at", _event(data={"occurred_at": "1970-01-01T00:00:00Z"})),
+        (422, "unknown_course", "data.course", _event(data={"course": "ZZZ"})),
+    ],
+)
+async def test_bad_input_gets_a_problem_document_and_nothing_is_stored(
+    client: httpx.AsyncClient, pool: Pool, status: int, reason: str, field: str, body: bytes | dict[str, Any]
+) -> None:
+    if isinstance(body, dict) and body.get("data") is None:
+        body.pop("data")
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    answer = await client.post("/v1/events", content=content, headers=STRUCTURED)
+    told = answer.json()
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+    assert reason in told["title"]
+    assert not field or field in [error["field"] for error in told["errors"]]
+    assert "Traceback" not in answer.text
+    assert await _stored(pool) == []
+
+
+async def test_a_bad_item_of_a_batch_does_no_harm_to_its_neighbours(client: httpx.AsyncClient, pool: Pool) -> None:
+    events = [_event(), _event(id="2", data={"course": "ZZZ"}), 7, _event(id="3")]
+    answer = await client.post("/v1/events", content=json.dumps(events), headers=BATCHED)
+    assert [item["status"] for item in answer.json()["items"]] == ["accepted", "refused", "refused", "accepted"]
+    assert len(await _stored(pool)) == 2
+
+
+async def test_a_key_speaks_for_its_own_source_only(client: httpx.AsyncClient, pool: Pool) -> None:
+    for source, status in (("/p", 202), ("/q", 422)):
+        answer = await client.post("/v1/events", content=json.dumps(_event(source=source)), headers={**STRUCTURED, "authorization": "Bearer bdhvs"})
+        assert answer.status_code == status
+    answer = await client.post("/v1/events", content=json.dumps(_event()), headers={**STRUCTURED, "authorization": "Bearer reader"})
+    assert answer.status_code == 403
+    assert len(await _stored(pool)) == 1
+
+
+async def test_a_course_that_did_not_change_is_not_announced_again(client: httpx.AsyncClient, pool: Pool) -> None:
+    entry = {"title": "B", "launched_by": "BXD", "course_sets": ["KH-440"]}
+    assert (await client.put("/v1/registers/courses/BBB", json=entry)).json()["changed"] is True
+    assert (await client.put("/v1/registers/courses/BBB", json=entry)).json()["changed"] is False
+    assert [course["code"] for course in (await client.get("/v1/registers/courses")).json()["courses"]] == ["AAA", "BBB"]
+    assert (await client.get("/v1/registers/territory?province=99")).status_code == 404
