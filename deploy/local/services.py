@@ -46,6 +46,7 @@ def service_env(layout: Layout, service: str, role: str) -> dict[str, str]:
         env["ENROLLMENT_PSEUDONYM_KEY"] = found.pseudonym_key
     if service == "notifications":
         env |= {"NOTIFICATIONS_SMTP_HOST": "127.0.0.1", "NOTIFICATIONS_SMTP_PORT": str(layout.mail_port)}
+        env["NOTIFICATIONS_REPORTS_URL"] = f"http://127.0.0.1:{layout.api_port('reporting')}/v1/reports"
     return read_settings() | env
 
 

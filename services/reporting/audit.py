@@ -3,11 +3,13 @@
 It reads the topics up to the offsets that the figures of one database snapshot contain, so it can run beside live traffic.
 """
 
+import asyncio
 import json
+import logging
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,12 +22,18 @@ from rich.progress import Progress
 
 from services.reporting import metrics
 from shared.chassis.database import Pool
+from shared.chassis.errors import is_transient
 
 TOPICS = ("registry-events", "enrollment-events", "assessment-events")
 """What figures are made of."""
 
 EXAMPLES = 20
 """Differing cells that are shown."""
+
+SHOWN_EVERY_S = 15.0
+"""Pause between two looks at what the last audit found, seconds."""
+
+log = logging.getLogger(__name__)
 
 _SQL = Path(__file__).with_name("audit.sql")
 
@@ -200,13 +208,37 @@ def _compare(folder: Path) -> tuple[int, int, tuple[tuple[str, ...], ...]]:
 
 
 async def _remember(pool: Pool, finding: Finding) -> None:
-    at = datetime.now(UTC)
     async with pool.acquire() as connection:
         await connection.execute(
             "INSERT INTO audit_run (ended_at, cells_compared, cells_differing, seconds) VALUES ($1, $2, $3, $4)",
-            at, finding.cells_compared, finding.cells_differing, finding.seconds,
+            datetime.now(UTC), finding.cells_compared, finding.cells_differing, finding.seconds,
         )  # fmt: skip
-    metrics.AUDIT_CELLS.set(finding.cells_compared)
-    metrics.AUDIT_DRIFT.set(finding.cells_differing)
-    if not finding.cells_differing:
-        metrics.AUDIT_AT.set(at.timestamp())
+
+
+_LAST = """
+SELECT cells_compared, cells_differing, (SELECT max(ended_at) FROM audit_run WHERE cells_differing = 0) AS last_success
+FROM audit_run ORDER BY audit_run_id DESC LIMIT 1
+"""
+
+
+async def show_last(pool: Pool) -> None:
+    """Set the metrics of this process to what the last audit found; it ran in a process that is gone."""
+    async with pool.acquire() as connection:
+        row = await connection.fetchrow(_LAST)
+    if row is not None:
+        metrics.AUDIT_CELLS.set(row["cells_compared"])
+        metrics.AUDIT_DRIFT.set(row["cells_differing"])
+        metrics.AUDIT_AT.set(row["last_success"].timestamp() if row["last_success"] else 0)
+
+
+async def show_always(pool: Pool, stop: asyncio.Event) -> None:
+    """Keep the metrics at what the last audit found until `stop` is set."""
+    while not stop.is_set():
+        try:
+            await show_last(pool)
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("last audit could not be read", extra={"error": type(error).__name__})
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), SHOWN_EVERY_S)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from services.reporting.api import create_router
-from services.reporting.audit import Finding
+from services.reporting.audit import Finding, show_always
 from services.reporting.audit import audit as recount
 from services.reporting.figures.handlers import Folding
 from services.reporting.periods import handlers as periods
@@ -46,7 +47,10 @@ def routes(app: FastAPI, runtime: Runtime) -> None:
 
 def background(runtime: Runtime) -> list[BackgroundTask]:
     """What reporting does besides consuming."""
-    return [BackgroundTask("publisher", Publisher(runtime.pool, runtime.clock, runtime.wake_relay).run)]
+    return [
+        BackgroundTask("publisher", Publisher(runtime.pool, runtime.clock, runtime.wake_relay).run),
+        BackgroundTask("last audit", partial(show_always, runtime.pool)),
+    ]
 
 
 def freeze(

@@ -26,6 +26,7 @@ from shared.chassis.dead_letters import DeadLetter, RawRecord
 from shared.chassis.decode import Received, Refused, decode
 from shared.chassis.errors import Fenced, Rejected, is_transient
 from shared.chassis.fuse import Fuse
+from shared.chassis.logging import CONTEXT
 from shared.contracts.envelope import EventType
 from shared.contracts.topics import Topic
 
@@ -154,6 +155,7 @@ class BatchConsumer:
     async def on_records(self, records: Sequence[RawRecord]) -> None:
         """Apply what one poll brought. Never raises; what could not be applied is read again."""
         self.progress.working_since = time.monotonic()
+        bound = CONTEXT.set({"topic": self.topic.name, "group": self.group, "partitions": sorted({record.partition for record in records})})
         try:
             usable = await self._in_sequence(records)
             if usable:
@@ -163,11 +165,12 @@ class BatchConsumer:
             await self._reread({record.partition for record in records})
         except Exception as error:
             self.progress.trouble = type(error).__name__
-            log.exception("batch was given back", extra={"topic": self.topic.name})
+            log.exception("batch was given back")
             await self._reread({record.partition for record in records})
             await asyncio.sleep(1)
         finally:
             self.progress.working_since = None
+            CONTEXT.reset(bound)
 
     async def _apply(self, records: Sequence[RawRecord]) -> None:
         """Apply records in order, the whole if possible, else in halves."""
@@ -207,7 +210,7 @@ class BatchConsumer:
                 self.progress.trouble = type(error).__name__
                 if is_transient(error):
                     telemetry.RETRIES.labels(self.group, self.topic.name).inc()
-                    log.warning("passing error, trying again", extra={"topic": self.topic.name, "error": type(error).__name__, "attempt": attempts})
+                    log.warning("passing error, trying again", extra={"error": type(error).__name__, "attempt": attempts})
                     if self.stopping or time.monotonic() > deadline:
                         raise
                     await asyncio.sleep(min(LONGEST_PAUSE_S, 0.05 * 2**attempts) * random.uniform(0.5, 1))  # noqa: S311
@@ -215,7 +218,7 @@ class BatchConsumer:
                     middle = len(items) // 2
                     return [items[middle:], items[:middle]]
                 elif isinstance(error, Rejected) or attempts >= BUG_ATTEMPTS:
-                    log.error("record fails alone and is set aside", extra={"topic": self.topic.name, "error": type(error).__name__})  # noqa: TRY400
+                    log.error("record fails alone and is set aside", extra={"error": type(error).__name__})  # noqa: TRY400
                     items[0].letter = _letter(items[0].record, error)
                     items[0].event = None
                     deadline = time.monotonic() + RETRY_IN_PLACE_S

@@ -1,4 +1,7 @@
-"""JSON lines on standard output: a fixed sentence, the facts as fields, and what is being consumed right now."""
+"""JSON lines: a fixed sentence, the facts as fields, and what is being consumed right now.
+
+They go to standard error, so that a command's result has standard output to itself.
+"""
 
 import json
 import logging
@@ -37,8 +40,8 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send every logger's lines to standard output as JSON. Call once, from `main`."""
-    handler = logging.StreamHandler(sys.stdout)
+    """Send every logger's lines to standard error as JSON. Call once, from `main`."""
+    handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # Libraries tell of every request and every rebalance; a person reads WARNING from them.

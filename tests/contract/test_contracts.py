@@ -119,6 +119,7 @@ def test_every_event_type_of_a_topic_is_handled_or_ignored_by_every_reader(name:
 
 class _Settings:
     history_sources = ()
+    reports_url = ""
 
     class pseudonym_key:  # noqa: N801
         @staticmethod

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pytest
+from prometheus_client import REGISTRY
 
 from deploy.local import postgres_folders
 from services.reporting import audit, rebuild
@@ -125,6 +126,10 @@ async def test_the_recount_agrees_in_every_cell_and_sees_one_that_was_altered_an
     assert {example[4] for example in lost.examples} == {"all", "ungrouped"}
     runs = await world.pool.fetch("SELECT cells_differing FROM audit_run ORDER BY audit_run_id")
     assert [row[0] for row in runs] == [0, 0, 1, 2]
+    await audit.show_last(world.pool)
+    assert REGISTRY.get_sample_value("audit_drift_cells") == 2
+    assert REGISTRY.get_sample_value("audit_cells_compared") == lost.cells_compared
+    assert REGISTRY.get_sample_value("audit_last_success_timestamp_seconds")
 
 
 async def test_the_recount_finds_persons_that_were_counted_without_being_told(world: World) -> None:

@@ -215,6 +215,18 @@ def test_every_total_closes_and_no_stock_ever_leaves_zero_and_one_per_person(peo
         assert [sum(column) for column in zip(*below, strict=True)] == counts
 
 
+@settings(max_examples=200, deadline=timedelta(seconds=2))
+@given(stories, stories)
+def test_what_was_counted_under_old_registers_is_taken_back_under_them(known: list[Update], news: list[Update]) -> None:
+    later = Register({**REGISTER.province_of, "99999": "01", "23400": "01"}, {"BXD1": ("KH-441",), "MOOC": ("KH-440", "KH-441"), "NEW": ("KH-440",)})
+    before, after = merge(EMPTY, known), merge(merge(EMPTY, known), news)
+    rows = contributions(before, REGISTER)
+    add_difference(before, before, (REGISTER, later), rows)
+    assert roll_up(rows) == roll_up(contributions(before, later))
+    add_difference(before, after, (later, later), rows)
+    assert roll_up(rows) == roll_up(contributions(after, later))
+
+
 def test_an_older_version_changes_nothing_and_gives_the_same_object_back() -> None:
     document = merge(EMPTY, [Update(b"1", enrollment()), Update(b"", LAN)])
     assert merge(document, [Update(b"1", EnrollmentRow(1, "MOOC", "VOIDED", None, None, None)), Update(b"", LAN)]) is document
