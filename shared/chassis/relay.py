@@ -17,7 +17,7 @@ from aiokafka import AIOKafkaProducer
 from shared.chassis import outbox, telemetry
 from shared.chassis.database import Pool
 from shared.chassis.lease import Lease
-from shared.contracts.topics import REFUSED_RECORD_BYTES
+from shared.contracts.topics import DEAD_LETTER_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class Relay:
             enable_idempotence=True,
             compression_type="lz4",
             max_batch_size=262_144,
-            max_request_size=REFUSED_RECORD_BYTES + 65_536,
+            max_request_size=DEAD_LETTER_BYTES + 65_536,
             request_timeout_ms=10_000,
         )
         try:

@@ -17,6 +17,9 @@ REFUSED_RECORD_BYTES = 8 * 1_048_576
 """Largest record a broker takes on topics that strangers write to and on dead-letter topics, 8 MiB: what is too large for us
 must still arrive to be refused with a reason."""
 
+DEAD_LETTER_BYTES = REFUSED_RECORD_BYTES + 131_072
+"""Largest dead letter: the largest record a broker takes, and the headers that say why it was set aside."""
+
 PROVINCE_CODES = (
     "01", "04", "08", "11", "12", "14", "15", "19", "20", "22", "24", "25", "31", "33", "37", "38", "40",
     "42", "44", "46", "48", "51", "52", "56", "66", "68", "75", "79", "80", "82", "86", "91", "92", "96",
@@ -64,7 +67,7 @@ class Topic:
             retention=timedelta(days=400),
             readers=(),
             meaning=f"Records of {self.name} that {group} set aside, with reason, original bytes, headers and position.",
-            max_bytes=REFUSED_RECORD_BYTES,
+            max_bytes=DEAD_LETTER_BYTES,
         )
 
     def config(self) -> dict[str, str]:
