@@ -198,9 +198,7 @@ async def _worker(service: Service, settings: ServiceSettings) -> int:
         *(asyncio.create_task(watch_lag(consumer, stop), name=f"lag {consumer.topic.name}") for consumer in consumers),
         *(asyncio.create_task(_background(task, stop), name=task.name) for task in service.background(runtime)),
     ]
-    # What lives from here on is short-lived; the collector need not walk the modules again and again.
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    spare_the_collector()
 
     async def finish() -> None:
         for consumer in consumers:
@@ -227,6 +225,12 @@ async def _api(service: Service, settings: ServiceSettings) -> int:
         return
 
     return await _until_stopped(tasks, stop, server, finish, pool)
+
+
+def spare_the_collector() -> None:
+    """What lives from here on is short-lived; the collector need not walk the modules and every batch again and again."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 async def _until_stopped(

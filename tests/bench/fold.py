@@ -15,6 +15,7 @@ from services.reporting.figures.handlers import Folding
 from shared.chassis.database import create_pool, transaction
 from shared.chassis.decode import Received
 from shared.chassis.migrations import migrate
+from shared.chassis.service import spare_the_collector
 from shared.contracts import assessment, enrollment
 from shared.contracts.envelope import EventType
 from tests.bench.load import communes
@@ -42,6 +43,7 @@ async def fold_alone(layout: Layout) -> int:
             [_received(enrollment.COURSE_PUBLISHED, {"code": "BBB", "title": "B", "launched_by": "BXD", "course_sets": ["KH-440"], "version": 1})], tx
         )
     stories = _stories(places)
+    spare_the_collector()  # as a worker does
     warm, timed = stories[: len(stories) // 2], stories[len(stories) // 2 :]
     for batch in _batches(warm):
         async with transaction(pool) as tx:

@@ -333,21 +333,27 @@ def roll_up(leaves: Mapping[Row, list[int]]) -> dict[Row, list[int]]:
     """Add the nodes above the leaves; rows that became all zero are left out."""
     rows: dict[Row, list[int]] = {}
     for (indicator, course_set, leaf, day), counts in leaves.items():
-        if not any(counts):
+        everybody, cit, stu, pub, ent, ungrouped = counts
+        if not (everybody or cit or stu or pub or ent or ungrouped):
             continue
         for node in path(leaf):
-            row = rows.get((indicator, course_set, node, day))
+            key = (indicator, course_set, node, day)
+            row = rows.get(key)
             if row is None:
-                rows[indicator, course_set, node, day] = list(counts)
-            else:
-                for group, count in enumerate(counts):
-                    row[group] += count
+                rows[key] = [everybody, cit, stu, pub, ent, ungrouped]
+            else:  # written out, because this is the innermost loop of every batch
+                row[ALL] += everybody
+                row[CIT] += cit
+                row[STU] += stu
+                row[PUB] += pub
+                row[ENT] += ent
+                row[UNGROUPED] += ungrouped
     return {key: counts for key, counts in rows.items() if any(counts)}
 
 
 @cache
 def path(leaf: str) -> tuple[str, ...]:
-    """A leaf and the nodes above it."""
+    """A leaf and the nodes above it; there are as many leaves as communes, so each is worked out once."""
     parts = leaf.split("/")
     return tuple("/".join(parts[:depth]) for depth in range(len(parts), 0, -1))
 
