@@ -272,8 +272,10 @@ class BatchConsumer:
 
     async def _in_sequence(self, records: Sequence[RawRecord]) -> list[RawRecord]:
         """Keep the records that follow our positions; put right where a partition stands elsewhere."""
-        runs = {partition: list(group) for partition, group in groupby(records, lambda record: record.partition)}
-        runs = {partition: run for partition, run in runs.items() if partition not in self.progress.halted}
+        runs: dict[int, list[RawRecord]] = {}
+        for record in records:
+            if record.partition not in self.progress.halted:
+                runs.setdefault(record.partition, []).append(record)
         gaps = {partition: at for partition, run in runs.items() if (at := self._positions.get(partition)) is not None and at != run[0].offset}
         if gaps:
             await self._halt_where_records_are_lost(gaps)
