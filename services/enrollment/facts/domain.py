@@ -4,6 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import cached_property
 from uuid import UUID
 
 
@@ -32,7 +33,7 @@ OUTCOMES = frozenset({Kind.COMPLETION_RECORDED, Kind.COMPLETION_REVOKED})
 """Facts that are handed on to who decides what they mean."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fact:
     """One fact.
 
@@ -52,7 +53,7 @@ class Fact:
     occurred_at: datetime
     content: bytes
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """Sixteen bytes that differ when what is told differs; spacing, headers and unknown fields do not matter."""
         told = hashlib.sha256(self.content)
