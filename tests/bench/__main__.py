@@ -21,6 +21,7 @@ from deploy.local.layout import REPOSITORY, SERVICES, Layout
 from tests.bench.fold import fold_alone
 from tests.bench.half_load import latencies
 from tests.bench.load import communes, life_stories
+from tests.support.infrastructure import SHIFT
 
 PERSONS = int(os.environ.get("BENCH_PERSONS", "40000"))
 """Persons of the load; each gives five facts and a few copies."""
@@ -33,7 +34,7 @@ console = Console()
 
 async def bench() -> int:
     """Run everything; 0."""
-    layout = Layout(REPOSITORY / ".stack" / "bench", 4000)
+    layout = Layout(REPOSITORY / ".stack" / "bench", SHIFT + 4000)
     stack.reset(layout)
     stack.up(layout)
     try:

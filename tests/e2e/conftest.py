@@ -8,8 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from deploy.local.layout import REPOSITORY, Layout
+from tests.support.infrastructure import SHIFT
 
-LAYOUT = Layout(REPOSITORY / ".stack-test" / "e2e", 2000)
+LAYOUT = Layout(REPOSITORY / ".stack-test" / "e2e", SHIFT + 2000)
 
 
 def local(*verb: str) -> subprocess.CompletedProcess[str]:

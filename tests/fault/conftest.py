@@ -11,13 +11,13 @@ from deploy.local import kafka, postgres, processes
 from deploy.local.layout import REPOSITORY, Layout
 from shared.chassis.migrations import migrate
 from tests.support.bakery import SCHEMA
-from tests.support.infrastructure import Infrastructure
+from tests.support.infrastructure import SHIFT, Infrastructure
 
 
 @pytest.fixture(scope="session")
 def fragile() -> Iterator[Infrastructure]:
     """Servers of the fault tests' own."""
-    layout = Layout(REPOSITORY / ".stack-test" / "fault", 3000)
+    layout = Layout(REPOSITORY / ".stack-test" / "fault", SHIFT + 3000)
     layout.root.mkdir(parents=True, exist_ok=True)
     postgres.start(layout)
     kafka.start(layout)

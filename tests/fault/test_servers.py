@@ -1,11 +1,13 @@
 """Database and broker that are killed in mid-work, each with a control that loses without the guard."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from shared.chassis import outbox
 from shared.chassis.consume import BatchConsumer
-from shared.chassis.database import Pool, create_pool
+from shared.chassis.database import Pool, Tx, create_pool
 from shared.chassis.relay import Relay
 from tests.support.bakery import bake, headers, loaf, open_bakery, read
 from tests.support.careless import AcknowledgesFirst, ForgetsFirst
@@ -56,13 +58,16 @@ async def test_nothing_lost_and_nothing_twice_when_the_database_is_killed(
 
 
 @pytest.mark.parametrize("kind", [Relay, ForgetsFirst])
-async def test_every_event_is_published_though_the_broker_is_killed(fragile: Infrastructure, bakery_dsn: str, name: str, kind: type[Relay]) -> None:
+async def test_every_event_is_published_though_the_broker_is_killed(
+    fragile: Infrastructure, bakery_dsn: str, name: str, kind: type[Relay], monkeypatch: pytest.MonkeyPatch
+) -> None:
     bakery = await open_bakery(fragile.bootstrap_servers, 3, name)
     await bake(fragile.bootstrap_servers, bakery.loaves, [(headers(n), loaf(n)) for n in range(LOAVES)])
     pool = await create_pool(bakery_dsn, size=4)
+    killed = asyncio.Event()
+    monkeypatch.setattr(outbox, "pending", _killing_at_the_third_read(fragile, killed))
     async with running(fragile.bootstrap_servers, pool, bakery.subscription(), bakery.group, max_batch=500, relay_kind=kind) as work:
-        await eventually(lambda: _at_least(pool, 1000))
-        await asyncio.to_thread(fragile.kill_kafka)
+        await asyncio.wait_for(killed.wait(), 60)
         await eventually(lambda: _relay_in_trouble(work.relay), within=60)
         await asyncio.to_thread(fragile.start_kafka)
         await eventually(lambda: _at_least(pool, LOAVES), within=90)
@@ -74,6 +79,23 @@ async def test_every_event_is_published_though_the_broker_is_killed(fragile: Inf
         assert len(sold) == LOAVES
     else:
         assert len(sold) < LOAVES, "who forgets before the broker has it loses it"
+
+
+def _killing_at_the_third_read(infra: Infrastructure, killed: asyncio.Event) -> Callable[[Tx, int], Awaitable[list[outbox.Pending]]]:
+    """`outbox.pending`, but the broker dies when the third batch has been read and not yet been sent: the worst moment, every time."""
+    read_pending = outbox.pending
+    reads = 0
+
+    async def pending(tx: Tx, limit: int) -> list[outbox.Pending]:
+        nonlocal reads
+        rows = await read_pending(tx, limit)
+        reads += bool(rows)
+        if reads == 3 and not killed.is_set():
+            await asyncio.to_thread(infra.kill_kafka)
+            killed.set()
+        return rows
+
+    return pending
 
 
 async def _at_least(pool: Pool, loaves: int) -> bool:

@@ -10,11 +10,15 @@ from dataclasses import dataclass
 from typing import IO
 
 import asyncpg
+import psutil
 
 from deploy.local import kafka, postgres, processes
 from deploy.local.layout import REPOSITORY, Layout
 
-LAYOUT = Layout(REPOSITORY / ".stack-test", 1000)
+SHIFT = int(os.environ.get("TEST_PORT_SHIFT", "0"))
+"""Added to every port of the tests' stacks, so that two clones can be tested side by side (7000, 14000 and so on)."""
+
+LAYOUT = Layout(REPOSITORY / ".stack-test", SHIFT + 1000)
 """Where the test stack lies."""
 
 
@@ -49,8 +53,6 @@ class Infrastructure:
         """SIGKILL the server and its children, as a machine that loses power would."""
         pid = processes.pid_of(self.layout, postgres.NAME)
         assert pid is not None
-        import psutil
-
         family = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
         for process in family:
             process.send_signal(signal.SIGKILL)

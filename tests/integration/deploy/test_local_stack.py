@@ -19,8 +19,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from deploy.local import postgres, processes
 from deploy.local.layout import REPOSITORY, Layout
 from shared.contracts.topics import TOPICS
+from tests.support.infrastructure import SHIFT
 
-OFFSET = 5000
+OFFSET = SHIFT + 5000
 SERVERS = ("postgres", "kafka-1")
 
 
@@ -179,14 +180,14 @@ def test_when_the_broker_dies_at_start_nothing_stays(other: Layout) -> None:
 @pytest.mark.parametrize("verb", ["up", "reset"])
 def test_a_folder_that_is_no_stack_is_left_alone(tmp_path: Path, verb: str) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    answer = _deploy(Layout(tmp_path, 6000), verb)
+    answer = _deploy(Layout(tmp_path, SHIFT + 6000), verb)
     assert answer.returncode == 1
     assert "is no stack" in answer.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_status_and_down_of_a_stack_that_never_was_make_nothing(tmp_path: Path) -> None:
-    layout = Layout(tmp_path / "stack", 6000)
+    layout = Layout(tmp_path / "stack", SHIFT + 6000)
     assert _deploy(layout, "status").returncode == 1
     assert _deploy(layout, "down").returncode == 0
     assert not layout.root.exists()
