@@ -43,7 +43,7 @@ class Enrollment(Contract):
         description="AWAITING: facts are known but not yet the registration; CANCELLED: withdrawn; VOIDED: never should have been"
     )
     registered_at: AwareDatetime | None = Field(default=None, description="When the registration was made")
-    started_at: AwareDatetime | None = Field(default=None, description="Earliest learning activity while not withdrawn")
+    started_at: AwareDatetime | None = Field(default=None, description="Earliest learning activity, unless it came after the withdrawal in force")
     withdrawn_at: AwareDatetime | None = Field(default=None, description="Since when withdrawn, while the withdrawal is in force")
     version: int = Field(ge=1, description="Hybrid logical clock, microseconds; rises with every change")
 

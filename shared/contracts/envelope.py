@@ -4,12 +4,13 @@ Binary mode on Kafka: attributes travel as headers `ce_<name>`, `datacontenttype
 Source: CloudEvents 1.0.2, Kafka protocol binding 3.2; W3C Trace Context for `traceparent`.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Generic, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 SPECVERSION = "1.0"
 """The only CloudEvents version spoken here."""
@@ -18,7 +19,7 @@ JSON = "application/json"
 """`datacontenttype` of every event of ours."""
 
 VIET_NAM = timezone(timedelta(hours=7), "+07")
-"""Viet Nam time has had no daylight saving since 1975; a source clock without offset is read in it (domain rule 4.4.4)."""
+"""Viet Nam time has had no daylight saving since 1975; a source clock without offset is read in it."""
 
 
 def _with_offset(value: datetime) -> datetime:
@@ -30,8 +31,18 @@ Instant = Annotated[datetime, AfterValidator(_with_offset)]
 """An instant, ISO 8601. Without offset it is read as Viet Nam time (UTC+7)."""
 
 
-Word = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+_WORD_LENGTH = 200
+_WORD_PATTERN = r"^[^\x00-\x1f\x7f]*$"
+
+Word = Annotated[str, StringConstraints(min_length=1, max_length=_WORD_LENGTH, pattern=_WORD_PATTERN)]
 """An identifier as its source writes it: 1 to 200 characters, no control characters."""
+
+_word = re.compile(_WORD_PATTERN)
+
+
+def is_word(text: str) -> bool:
+    """Whether `Word` takes a text; what one way in accepts as an attribute, every later reader must accept too."""
+    return 0 < len(text) <= _WORD_LENGTH and _word.fullmatch(text) is not None
 
 
 class Contract(BaseModel):
@@ -44,11 +55,17 @@ class Contract(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True, allow_inf_nan=False)
 
 
+def _lower(value: object) -> object:
+    """Names of media types mean the same in any case (RFC 9110, 8.3.1)."""
+    return value.lower() if isinstance(value, str) else value
+
+
 class Envelope(BaseModel):
     """The CloudEvents attributes of one event.
 
     `id` is unique per `source`. `time` is when the fact was produced; when it was true in the world stands in the data
-    as `occurred_at`. Attributes not named here are extensions and are kept as they came.
+    as `occurred_at`. Attributes not named here are extensions: they are allowed, not judged, and go no further. `traceparent`
+    is one of them; a trace that cannot be followed is no reason to refuse a fact.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", strict=True)
@@ -59,10 +76,11 @@ class Envelope(BaseModel):
     type: Word = Field(description="vn.hocvu.<owner>.<subject>.<past participle>.v<N>")
     time: Instant | None = Field(default=None, description="When the fact was produced")
     subject: Word | None = Field(default=None, description="What it is about, in the source's words")
-    datacontenttype: str | None = Field(default=None, pattern=r"^application/json(;.*)?$", description="application/json")
+    datacontenttype: Annotated[str | None, BeforeValidator(_lower)] = Field(
+        default=None, pattern=r"^application/json(;.*)?$", description="application/json, in any case"
+    )
     dataschema: Word | None = Field(default=None, description="URI of the schema of data")
     partitionkey: Word | None = Field(default=None, description="Extension: becomes the Kafka key")
-    traceparent: str | None = Field(default=None, pattern=r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", description="W3C trace context")
 
 
 T_co = TypeVar("T_co", covariant=True)

@@ -15,6 +15,9 @@ from shared.contracts.topics import EVENT_TOPICS, TOPICS, Topic
 HERE = Path(__file__).parent
 DOCS = HERE.parents[1] / "docs"
 
+RELEASED = HERE / "released"
+"""Schemas that readers were promised: the judge of every change."""
+
 Json = dict[str, Any]
 
 
@@ -191,12 +194,27 @@ def everything() -> dict[Path, str]:
     return files | {HERE / "asyncapi.json": _json(asyncapi()), DOCS / "topics.md": topics_page(), DOCS / "events.md": events_page()}
 
 
+def breaks() -> list[str]:
+    """What would break a reader of what was released, by event type; `released/` is written by `--release` and by nothing else."""
+    found = []
+    for path in sorted(RELEASED.glob("*.json")):
+        known = EVENT_TYPES.get(path.stem)
+        told = ["is not in the catalogue any more"] if known is None else incompatibilities(json.loads(path.read_text("utf-8")), schema(known))
+        found += [f"{path.stem}: {one}" for one in told]
+    return found
+
+
 def _json(value: Json) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def main() -> int:
-    """Write, or with `--check` compare."""
+    """Write, with `--check` compare, with `--release` note what is there as released; never what breaks a reader."""
+    broken = breaks()
+    if broken:
+        print("Nothing was written: a reader of what was released would break. Give the change a new major version of its type.")
+        print("\n".join(broken))
+        return 1
     stale = [path for path, text in everything().items() if not path.exists() or path.read_text("utf-8") != text]
     if "--check" in sys.argv[1:]:
         for path in stale:
@@ -206,6 +224,10 @@ def main() -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(everything()[path], "utf-8")
         print(f"wrote {path.name}")
+    if "--release" in sys.argv[1:]:
+        RELEASED.mkdir(exist_ok=True)
+        for name, event_type in EVENT_TYPES.items():
+            (RELEASED / f"{name}.json").write_text(_json(schema(event_type)), "utf-8")
     return 0
 
 

@@ -1,6 +1,6 @@
 """Facts in the platforms' words: what a learning platform says happened. They may come in any order, late, and more than once.
 
-Source: domain.md 4.3 A to C. Facts carry the platform's own ids; pseudonyms are made by `enrollment`. Unknown fields are
+Facts carry the platform's own ids; pseudonyms are made by `enrollment`. Unknown fields are
 not kept, so a name or a phone number that a platform sends along goes no further than the topic it wrote itself.
 """
 

@@ -20,6 +20,25 @@ Sha256 = Annotated[str, StringConstraints(min_length=64, max_length=64, pattern=
 """A SHA-256 digest, 64 hexadecimal digits."""
 
 
+_NUMERALS = {"1": "I", "2": "II", "3": "III", "4": "IV"}
+
+
+def period_title_vi(code: str) -> str:
+    """What officials call a period of the Decree 09 calendar: `Quý III/2026` for `2026Q3`. Whoever reads its code may say it."""
+    year, rest = code[:4], code[4:]
+    match rest[:1]:
+        case "M":
+            return f"Tháng {int(rest[1:]):02d}/{year}"
+        case "Q":
+            return f"Quý {_NUMERALS[rest[1]]}/{year}"
+        case "H":
+            return f"6 tháng đầu năm {year}"
+        case "N":
+            return f"9 tháng năm {year}"
+        case _:
+            return f"Năm {year}"
+
+
 class Counts(Contract):
     """One figure by audience group. A person with two groups stands in both, so the groups need not add up to `all`."""
 
@@ -35,7 +54,7 @@ class Figure(Contract):
     """The value of one cell, absolute: a reader keeps the highest version and never adds."""
 
     cell: Word = Field(description="indicator/course set/scope/period, also the record key")
-    indicator: Indicator = Field(description="Indicator of domain.md 2.2")
+    indicator: Indicator = Field(description="Indicator, as defined in docs/indicators.md")
     course_set: Word = Field(description="ALL or a set of the course register")
     scope: Scope = Field(description="Node of the territory")
     period: Word = Field(description="Period of the Decree 09 calendar, for example 2026Q3")

@@ -14,8 +14,8 @@ RECORD_BYTES = 1_048_576
 """Largest value of a record that we write or accept, 1 MiB."""
 
 REFUSED_RECORD_BYTES = 8 * 1_048_576
-"""Largest record a broker takes on topics that strangers write to and on dead-letter topics, 8 MiB: what is too large for us
-must still arrive to be refused with a reason."""
+"""Largest batch of records, as compressed, that a broker takes on topics that strangers write to and on dead-letter topics,
+8 MiB: what is too large for us must still arrive to be refused with a reason."""
 
 DEAD_LETTER_BYTES = REFUSED_RECORD_BYTES + 131_072
 """Largest dead letter: the largest record a broker takes, and the headers that say why it was set aside."""
