@@ -1,12 +1,12 @@
 """Set a record aside with everything that is needed to read it, mend it and put it back."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from shared.chassis import outbox
-from shared.chassis.database import Tx
-from shared.contracts.topics import Topic
+from shared.chassis.database import Pool, Tx, connection
+from shared.contracts.topics import REFUSED_RECORD_BYTES, Topic
 
 
 class RawRecord(Protocol):
@@ -18,7 +18,10 @@ class RawRecord(Protocol):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: Sequence[tuple[str, bytes]]
+
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes | None]]:
+        """Names and values; a value may be missing."""
 
 
 DETAIL_LENGTH = 1000
@@ -36,8 +39,9 @@ class DeadLetter:
 
 _INSERT = """
 INSERT INTO dead_letter (
-    consumer_group, topic, partition, record_offset, reason, detail, event_type, key, value, header_names, header_values
-) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    consumer_group, topic, partition, record_offset, reason, detail, event_type, key, value, header_names, header_values, era
+) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce(max(era), 0) FROM consumed_offset
+WHERE consumer_group = $1 AND topic = $2 AND partition = $3
 ON CONFLICT ON CONSTRAINT dead_letter_position DO NOTHING
 """
 
@@ -46,21 +50,49 @@ async def set_aside(tx: Tx, topic: Topic, group: str, letters: Sequence[DeadLett
     """Keep the records in the database and announce them on `<topic>-<group>-dlq`, in the transaction that passes them.
 
     The bytes of the dead letter's key and value are the original ones; the reason and the position stand in the headers
-    `dlq_reason`, `dlq_detail`, `dlq_topic`, `dlq_partition`, `dlq_offset` after the original headers.
+    `dlq_reason`, `dlq_detail`, `dlq_topic`, `dlq_partition`, `dlq_offset` after the original headers. A header without a
+    value is kept as an empty one. Of a record that is larger than a topic takes (compressed it may have been small) the
+    topic gets neither key, value nor headers but `dlq_bytes`, their size; the table keeps it whole.
     """
     if not letters:
         return
     # executemany is one round trip; dead letters are few (the fuse sees to it).
     await tx.executemany(_INSERT, [_row(group, letter) for letter in letters])
     target = topic.dead_letters(group).name
-    await outbox.set_aside(tx, [(target, letter.record.key, _headers(letter), letter.record.value) for letter in letters])
+    await outbox.set_aside(
+        tx,
+        [
+            (target, letter.record.key, _headers(letter), letter.record.value) if _fits(letter.record) else (target, None, _headers(letter), b"")
+            for letter in letters
+        ],
+    )
+
+
+_RECENT = """
+SELECT letter.partition, letter.record_offset
+FROM unnest($3::int[], $4::bigint[], $5::bigint[]) AS span (partition, first, after)
+JOIN consumed_offset AS consumed ON consumed.consumer_group = $1 AND consumed.topic = $2 AND consumed.partition = span.partition
+JOIN dead_letter AS letter ON letter.consumer_group = $1 AND letter.topic = $2 AND letter.partition = span.partition
+    AND letter.era = consumed.era AND letter.record_offset >= span.first AND letter.record_offset < span.after
+"""
+
+
+async def recent(pool: Pool, group: str, topic: str, spans: Mapping[int, tuple[int, int]]) -> dict[int, set[int]]:
+    """Offsets that were set aside, by partition, in the spans (first, after) of offsets."""
+    partitions = sorted(spans)
+    first, after = [spans[partition][0] for partition in partitions], [spans[partition][1] for partition in partitions]
+    found: dict[int, set[int]] = {partition: set() for partition in partitions}
+    async with connection(pool) as tx:
+        for row in await tx.fetch(_RECENT, group, topic, partitions, first, after):
+            found[row["partition"]].add(row["record_offset"])
+    return found
 
 
 def event_type(record: RawRecord) -> str | None:
     """The CloudEvents type of a record, if it has a readable one."""
     for name, value in record.headers:
         if name == "ce_type":
-            text = value.decode("utf-8", "replace")
+            text = (value or b"").decode("utf-8", "replace")
             return text if len(text) <= 200 and text.isprintable() else None
     return None
 
@@ -69,8 +101,22 @@ def _row(group: str, letter: DeadLetter) -> tuple[object, ...]:
     record = letter.record
     return (
         group, record.topic, record.partition, record.offset, letter.reason, letter.detail[:DETAIL_LENGTH], event_type(record),
-        record.key, record.value, [_storable(name) for name, _ in record.headers], [value for _, value in record.headers],
+        record.key, record.value, [_storable(name) for name, _ in record.headers], [value or b"" for _, value in record.headers],
     )  # fmt: skip
+
+
+def _size(record: RawRecord) -> int:
+    return len(record.key or b"") + len(record.value or b"") + sum(len(name) * 4 + len(value or b"") for name, value in record.headers)
+
+
+def _fits(record: RawRecord) -> bool:
+    return _size(record) <= REFUSED_RECORD_BYTES
+
+
+def _fitting(record: RawRecord) -> list[tuple[str, bytes]]:
+    if _fits(record):
+        return [(name, value or b"") for name, value in record.headers]
+    return [("dlq_bytes", str(_size(record)).encode())]
 
 
 def _storable(name: str) -> str:
@@ -80,7 +126,7 @@ def _storable(name: str) -> str:
 def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:
     record = letter.record
     return [
-        *((name, value) for name, value in record.headers),
+        *_fitting(record),
         ("dlq_reason", letter.reason.encode()),
         ("dlq_detail", letter.detail[:DETAIL_LENGTH].encode()),
         ("dlq_topic", record.topic.encode()),

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from shared.chassis.dead_letters import RawRecord
 from shared.chassis.errors import Rejected
-from shared.contracts.envelope import EventType
+from shared.contracts.envelope import EventType, is_word
 from shared.contracts.topics import RECORD_BYTES
 
 T_co = TypeVar("T_co", covariant=True)
@@ -29,6 +29,9 @@ class Received(Generic[T_co]):
         partition: Kafka partition.
         offset: Kafka offset.
         traceparent: W3C trace context; None if absent.
+        taken_over_at: version (decision 0002) of the moment in which this process took the partition over. An entity that
+            was announced before that may have been announced otherwise since, by a database that is lost; whoever touches
+            it announces it again (decision 0011).
     """
 
     type: str
@@ -40,6 +43,7 @@ class Received(Generic[T_co]):
     partition: int
     offset: int
     traceparent: str | None
+    taken_over_at: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +55,13 @@ class Refused:
     detail: str
 
 
-def decode(record: RawRecord, types: Mapping[str, EventType[object]]) -> Received[object] | None:
+def decode(record: RawRecord, types: Mapping[str, EventType[object]], taken_over_at: int = 0) -> Received[object] | None:
     """Read a record in CloudEvents binary mode.
 
     Args:
         record: as it came from the broker.
         types: the event types of the topic that the reader knows, by name.
+        taken_over_at: of the partition, see `Received`.
 
     Returns:
         The event; None for a tombstone, which says that nothing is known any more and asks for nothing.
@@ -77,29 +82,25 @@ def decode(record: RawRecord, types: Mapping[str, EventType[object]]) -> Receive
     if _attribute(headers, "ce_specversion") != "1.0":
         raise Rejected("unknown_specversion", "ce_specversion must be 1.0")
     content_type = headers.get("content-type", "application/json")
-    if content_type.partition(";")[0].strip() != "application/json":
+    if content_type.partition(";")[0].strip().lower() != "application/json":
         raise Rejected("unknown_content_type", "content-type must be application/json")
     event_id, source = _attribute(headers, "ce_id"), _attribute(headers, "ce_source")
     time = _time(headers.get("ce_time"))
-    return Received(
-        found.name, event_id, source, time, _data(found, value), record.topic, record.partition, record.offset, headers.get("traceparent")
-    )
-
-
-_LONGEST_ATTRIBUTE = 200
+    data, parent = _data(found, value), headers.get("traceparent")
+    return Received(found.name, event_id, source, time, data, record.topic, record.partition, record.offset, parent, taken_over_at)
 
 
 def _headers(record: RawRecord) -> dict[str, str]:
     try:
-        return {name.lower(): value.decode() for name, value in record.headers}
+        return {name.lower(): (value or b"").decode() for name, value in record.headers}
     except UnicodeDecodeError as error:
         raise Rejected("header_not_utf8", "a header value is not UTF-8") from error
 
 
 def _attribute(headers: Mapping[str, str], name: str) -> str:
     value = headers.get(name, "")
-    if not value or len(value) > _LONGEST_ATTRIBUTE or not value.isprintable():
-        raise Rejected("missing_attribute", f"{name} is missing or not 1 to {_LONGEST_ATTRIBUTE} printable characters")
+    if not is_word(value):
+        raise Rejected("missing_attribute", f"{name} is missing or not 1 to 200 characters without control characters")
     return value
 
 

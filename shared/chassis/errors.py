@@ -27,8 +27,16 @@ class Fenced(Exception):
     """Another process has applied these records, or has taken the partition over."""
 
 
-class UnsafeSettings(Exception):
-    """The service refuses to start, because these settings could lose data."""
+class MustNotWork(Exception):
+    """The service refuses to work until a person has mended what the text says; it looks again by itself."""
+
+
+class UnsafeSettings(MustNotWork):
+    """With these settings of a server data could be lost."""
+
+
+class NameTaken(MustNotWork):
+    """Another process works under this one's name."""
 
 
 _PASSING = (
@@ -45,11 +53,12 @@ _PASSING = (
     asyncio.TimeoutError,
     OSError,
     Transient,
+    MustNotWork,
 )
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether waiting and trying again can help: lost connections, restarts, full disks, deadlocks, time-outs."""
+    """Whether waiting and trying again can help: lost connections, restarts, full disks, deadlocks, time-outs, settings that a person mends."""
     if isinstance(error, asyncpg.InterfaceError):
         # The same class tells of a lost connection and of a wrong argument; only the former passes.
         return not isinstance(error, asyncpg.DataError) and ("closed" in str(error) or "released" in str(error))

@@ -1,7 +1,7 @@
 """The fuse of the dead letters: when too much of a partition is bad, something else is wrong, and the partition stops."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 WINDOW = 1000
@@ -21,6 +21,21 @@ class Fuse:
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
     bad: int = 0
     run: int = 0
+
+    @classmethod
+    def recall(cls, first: int, after: int, bad: Collection[int]) -> "Fuse":
+        """The fuse of a partition that another process has read before, or this one before it was started again.
+
+        Without this, every restart would let as many bad records pass as the fuse allows. Holes in the offsets count as good.
+
+        Args:
+            first: the first offset looked back on.
+            after: the one after the last that was applied.
+            bad: offsets of the records among them that were set aside.
+        """
+        fuse = cls()
+        fuse.add(offset in bad for offset in range(max(first, after - WINDOW), after))
+        return fuse
 
     def would_blow(self, verdicts: Iterable[bool]) -> bool:
         """Whether these further records, True for bad, are too much. Changes nothing."""

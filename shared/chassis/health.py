@@ -4,8 +4,10 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
-from shared.chassis.consume import Progress
 from shared.chassis.database import Pool
+from shared.chassis.errors import MustNotWork
+from shared.chassis.places import Progress
+from shared.chassis.stops import RUNBOOK
 
 Check = Callable[[], Awaitable[str | None]]
 """Gives None when all is well, else one sentence that says what is wrong."""
@@ -40,6 +42,8 @@ def database(pool: Pool) -> Check:
         try:
             async with asyncio.timeout(DATABASE_ANSWER_S), pool.acquire() as connection:
                 await connection.fetchval("SELECT 1")
+        except MustNotWork as refusal:
+            return str(refusal)
         except Exception as error:  # noqa: BLE001  (every kind of trouble is the same answer)
             return f"the database does not answer ({type(error).__name__})"
         return None
@@ -54,9 +58,11 @@ def progress(topic: str, seen: Progress) -> Check:
         now = time.monotonic()
         if not seen.joined:
             return f"has not joined the consumer group of {topic} yet"
+        if seen.gone is not None:
+            return f"{seen.gone.sentence}; see {RUNBOOK}"
         if seen.halted:
-            told = ", ".join(f"{partition}: {reason}" for partition, reason in sorted(seen.halted.items()))
-            return f"partitions of {topic} stand still ({told}); read the runbook before you restart"
+            told = "; ".join(f"{stop.reason}: {stop.sentence}" for _, stop in sorted(seen.halted.items()))
+            return f"{told}; nothing of it is skipped, a person must decide: see {RUNBOOK}"
         if seen.working_since is not None and now - seen.working_since > STUCK_S:
             return f"a batch of {topic} has been at work for {now - seen.working_since:.0f} s ({seen.trouble or 'no error'})"
         if sum(seen.lag.values()) > 0 and seen.working_since is None and now - seen.last_done > STUCK_S:

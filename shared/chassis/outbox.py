@@ -101,6 +101,14 @@ async def pending(tx: Tx, limit: int) -> list[Pending]:
     return [Pending(row["seq"], row["topic"], row["partition"], row["key"], _unpack(row["headers"]), row["value"]) for row in rows]
 
 
+_WAITS = "SELECT EXISTS (SELECT FROM outbox WHERE topic = $1)"
+
+
+async def waits(tx: Tx, topic: Topic) -> bool:
+    """Whether an event of this topic is not yet published."""
+    return bool(await tx.fetchval(_WAITS, topic.name))
+
+
 async def published(tx: Tx, sequence: Sequence[int]) -> None:
     """Forget rows that the broker has."""
     await tx.execute(_PUBLISHED, list(sequence))

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 from aiokafka import AIOKafkaProducer
 
 from shared.chassis import outbox, telemetry
-from shared.chassis.database import Pool
+from shared.chassis.database import TAKEOVER_S, Pool, Tx, connection
+from shared.chassis.errors import Fenced
 from shared.chassis.lease import Lease
+from shared.chassis.outbox import Pending
 from shared.contracts.topics import DEAD_LETTER_BYTES
 
 log = logging.getLogger(__name__)
@@ -43,15 +45,17 @@ TRANSACTION_TIMEOUT_MS = 15_000
 class Relay:
     """The publishing loop of one process; of all processes of a service one publishes at a time."""
 
-    def __init__(self, pool: Pool, bootstrap_servers: Sequence[str], service: str) -> None:
+    def __init__(self, pool: Pool, bootstrap_servers: Sequence[str], service: str, takeover_s: float = TAKEOVER_S) -> None:
         self._pool = pool
         self._bootstrap_servers = list(bootstrap_servers)
         self._transactional_id = f"{service}-relay"
-        self._lease = Lease(pool, "relay")
+        self._lease = Lease(pool, "relay", takeover_s)
         self._wake = asyncio.Event()
         self._measured_at = 0.0
         self.trouble: str | None = None
         """Why the last attempt failed; None while it works."""
+        self.held = False
+        """Set while nothing may be published; the lease goes to another meanwhile."""
 
     def wake(self) -> None:
         """Look at the outbox now: something was committed in this process."""
@@ -61,8 +65,8 @@ class Relay:
         """Publish until `stop` is set. Trouble never ends the loop; it is told by `trouble` and retried."""
         while not stop.is_set():
             try:
-                if await self._lease.acquire():
-                    await self._publish_while_held(stop)
+                if not self.held and await self._lease.acquire():
+                    await self._publish_while_leased(stop)
                 else:
                     self.trouble = None
                     await _pause(stop, STANDBY_S)
@@ -74,9 +78,11 @@ class Relay:
                 await _pause(stop, STANDBY_S)
         await self._release()
 
-    async def _publish_while_held(self, stop: asyncio.Event) -> None:
-        producer = AIOKafkaProducer(
+    def create_producer(self) -> AIOKafkaProducer:
+        """The only producer of a service: a record counts once every replica in sync has it, and none is written twice."""
+        return AIOKafkaProducer(
             bootstrap_servers=self._bootstrap_servers,
+            client_id=self._transactional_id,
             transactional_id=self._transactional_id,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             acks="all",
@@ -86,10 +92,13 @@ class Relay:
             max_request_size=DEAD_LETTER_BYTES + 65_536,
             request_timeout_ms=10_000,
         )
+
+    async def _publish_while_leased(self, stop: asyncio.Event) -> None:
+        producer = self.create_producer()
         try:
             await asyncio.wait_for(producer.start(), PUBLISH_S)
             telemetry.RELAY_TAKEOVERS.inc()
-            while not stop.is_set() and await self._lease.acquire():
+            while not stop.is_set() and not self.held and await self._lease.acquire():
                 self._wake.clear()
                 done = await self._publish_batch(producer)
                 self.trouble = None
@@ -101,10 +110,16 @@ class Relay:
             await asyncio.wait_for(asyncio.gather(producer.stop(), return_exceptions=True), 5)
 
     async def _publish_batch(self, producer: AIOKafkaProducer) -> int:
-        async with self._pool.acquire() as connection:
-            rows = await outbox.pending(connection, BATCH)
-        if not rows:
-            return 0
+        # One connection from reading to forgetting: when the database is replaced by an earlier one meanwhile, the connection
+        # is lost with it, and rows of the new one that bear the old numbers are safe.
+        async with connection(self._pool) as link:
+            rows = await outbox.pending(link, BATCH)
+            if rows:
+                await self._publish(producer, rows)
+                await self._forget(link, rows)
+        return len(rows)
+
+    async def _publish(self, producer: AIOKafkaProducer, rows: Sequence[Pending]) -> None:
         # Not the producer's own context manager: after a failure that one waits for the broker to take the abort, which may
         # be gone for hours. Whoever comes next aborts by taking the identity over.
         async with asyncio.timeout(PUBLISH_S):
@@ -112,18 +127,29 @@ class Relay:
             sent = [await producer.send(row.topic, key=row.key, value=row.value, partition=row.partition, headers=row.headers) for row in rows]
             await asyncio.gather(*sent)
             await producer.commit_transaction()
-        async with self._pool.acquire() as connection:
-            await outbox.published(connection, [row.seq for row in rows])
         for topic in {row.topic for row in rows}:
             telemetry.RELAYED.labels(topic).inc(sum(row.topic == topic for row in rows))
-        return len(rows)
+
+    async def _forget(self, link: Tx, rows: Sequence[Pending]) -> None:
+        """Delete what the broker has, unless another relay took over meanwhile.
+
+        That one has read rows of ours again and publishes them behind us. If we deleted the newest of a key that it did not
+        read any more, an older one would stay last.
+
+        Raises:
+            Fenced: another relay took over; nothing was deleted.
+        """
+        async with link.transaction():
+            if not await self._lease.still_ours(link):
+                raise Fenced("another relay took over")
+            await outbox.published(link, [row.seq for row in rows])
 
     async def _measure(self) -> None:
         if time.monotonic() - self._measured_at < STATE_S:
             return
         self._measured_at = time.monotonic()
-        async with self._pool.acquire() as connection:
-            waiting, age = await outbox.state(connection)
+        async with connection(self._pool) as link:
+            waiting, age = await outbox.state(link)
         telemetry.OUTBOX_PENDING.set(waiting)
         telemetry.OUTBOX_AGE.set(age)
 

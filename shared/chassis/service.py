@@ -2,51 +2,50 @@
 
 import asyncio
 import contextlib
-import gc
-import logging
-import signal
 import sys
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterator,
-    Mapping,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import asyncpg
 import typer
-import uvicorn
 from aiokafka.errors import KafkaError
 from fastapi import FastAPI
-from faststream.kafka import KafkaBroker
 from pydantic import ValidationError
 
-from shared.chassis import health, telemetry
+from shared.chassis import crash_points, health, telemetry
+from shared.chassis.admission import Admission, Look
 from shared.chassis.clock import Clock, now
 from shared.chassis.consume import BatchConsumer, Subscription
-from shared.chassis.database import Pool, create_pool
-from shared.chassis.errors import UnsafeSettings, is_transient
+from shared.chassis.database import Pool, create_pool, look_at_settings, open_pool
+from shared.chassis.decide import Decider, NothingToDecide
+from shared.chassis.errors import MustNotWork, Transient
 from shared.chassis.http import create_api
+from shared.chassis.instance import InstanceName
+from shared.chassis.letters import api as letters_api
+from shared.chassis.letters.commands import create_commands
+from shared.chassis.letters.desk import Desk
+from shared.chassis.letters.reasons import Reason, ReasonBook
+from shared.chassis.letters.sources import Source
+from shared.chassis.letters.watch import watch_open
 from shared.chassis.logging import configure as configure_logging
 from shared.chassis.migrations import migrate
+from shared.chassis.process import create_server, spare_the_collector, start_broker, stop_on_signals, until_stopped
 from shared.chassis.relay import Relay
 from shared.chassis.settings import ServiceSettings
 from shared.chassis.subscribe import create_broker, subscribe, watch_lag
-
-log = logging.getLogger(__name__)
-
-STOP_S = 9.0
-"""A stopping process gives up what still runs after this, seconds; an orchestrator kills at 10."""
+from shared.chassis.topics import insist_on_topics, touched
+from shared.contracts.topics import Topic
 
 START_PAUSE_S = 1.0
-"""Pause between attempts to reach database and broker at start, seconds."""
+"""Pause between two looks whether the process may work, seconds."""
+
+TOPICS_EVERY_S = 30.0
+"""How often the settings of the topics are looked at while work is done, seconds."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -91,6 +90,7 @@ class Service:
         routes: adds the routers of the API, given the runtime.
         background: loops of the worker besides consuming and relaying.
         commands: further commands, each a typer function.
+        reasons: why it sets records aside, besides the machinery's reasons.
     """
 
     name: str
@@ -101,6 +101,7 @@ class Service:
     routes: Callable[[FastAPI, Runtime], None]
     background: Callable[[Runtime], Sequence[BackgroundTask]] = _nothing
     commands: Mapping[str, Callable[..., None]] = field(default_factory=dict)
+    reasons: Sequence[Reason] = ()
 
 
 def run(service: Service) -> None:
@@ -110,12 +111,14 @@ def run(service: Service) -> None:
     @app.command(help="Consume, relay, keep the clock. Health and metrics answer on HTTP_PORT.")
     def worker() -> None:
         settings = load(service.settings, service.name)
-        _run(_worker(service, settings))
+        crash_points.arm(service.name)
+        raise SystemExit(asyncio.run(_worker(service, settings)))
 
     @app.command(help="Serve the HTTP API.")
     def api() -> None:
         settings = load(service.settings, service.name)
-        _run(_api(service, settings))
+        crash_points.arm(service.name)
+        raise SystemExit(asyncio.run(_api(service, settings)))
 
     @app.command("migrate", help="Bring the database to the present schema; safe to run at any time.")
     def migrate_() -> None:
@@ -130,11 +133,33 @@ def run(service: Service) -> None:
             default = "required" if spec.is_required() else f"default {spec.get_default(call_default_factory=True)!r}"
             typer.echo(f"{prefix}{name.upper()}\n    {spec.description} ({default})")
 
+    app.add_typer(create_commands([letters_of(service)]), name="dead-letters")
+
+    @app.command("accept-loss", help="Let partitions go on where records were lost: deleted by retention, or the topic was made again.")
+    def accept_loss(
+        topic: Annotated[str, typer.Option(help="Name of the topic")],
+        by: Annotated[str, typer.Option(help="Who decides; noted")],
+        why: Annotated[str, typer.Option(help="The reason; noted")],
+        partition: Annotated[int | None, typer.Option(help="Which; absent: every one that stands still for such a reason")] = None,
+    ) -> None:
+        for one in _decide(service, topic, by, why, lambda decider: decider.accept_loss(partition)):
+            typer.echo(f"{one.told}\n  goes on at offset {one.after}")
+
+    @app.command("accept-bad", help="Let all bad records that are on a partition now be set aside, though its fuse has blown.")
+    def accept_bad(
+        topic: Annotated[str, typer.Option(help="Name of the topic")],
+        partition: Annotated[int, typer.Option(help="Which")],
+        by: Annotated[str, typer.Option(help="Who decides; noted")],
+        why: Annotated[str, typer.Option(help="The reason; noted")],
+    ) -> None:
+        one = _decide(service, topic, by, why, lambda decider: decider.accept_bad(partition))
+        typer.echo(f"{one.told}\n  goes on at offset {one.before}; before {one.after} every bad record is set aside")
+
     for name, command in service.commands.items():
         app.command(name)(command)
     try:
         app()
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError, UnsafeSettings) as error:
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError, MustNotWork, NothingToDecide, Transient) as error:
         # A person at a terminal needs the sentence, not the way through the program.
         print(f"{service.name} cannot do this now: {error or type(error).__name__}", file=sys.stderr)
         raise SystemExit(1) from None
@@ -159,138 +184,137 @@ def load(settings: type[ServiceSettings], name: str) -> Any:  # noqa: ANN401  (t
 @asynccontextmanager
 async def open_runtime(settings: ServiceSettings) -> AsyncIterator[Runtime]:
     """A runtime for a command: the database, no broker."""
-    pool = await create_pool(settings.database_url.get_secret_value(), size=settings.pool_size)
+    pool = await create_pool(settings.database_url.get_secret_value(), size=settings.pool_size, takeover_s=settings.takeover_s)
     try:
         yield Runtime(pool, settings)
     finally:
         await pool.close()
 
 
-def _run(main: Coroutine[Any, Any, int]) -> None:
-    try:
-        code = asyncio.run(main)
-    except UnsafeSettings as unsafe:
-        log.critical("refusing to start", extra={"why": str(unsafe)})
-        code = 1
-    raise SystemExit(code)
+def letters_of(service: Service) -> Source:
+    """The service's dead letters, for a command line; settings are read when its desk is opened."""
+
+    @asynccontextmanager
+    async def open_desk() -> AsyncIterator[Desk]:
+        async with open_runtime(load(service.settings, service.name)) as runtime:
+            yield _desk(service, runtime)
+
+    return Source(service.name, ReasonBook(service.reasons), open_desk)
+
+
+def _desk(service: Service, runtime: Runtime) -> Desk:
+    return Desk(runtime.pool, service.name, service.subscriptions(runtime), ReasonBook(service.reasons), runtime.wake_relay)
+
+
+def _decide(service: Service, topic: str, by: str, why: str, decision: Callable[[Decider], Awaitable[T]]) -> T:
+    settings: ServiceSettings = load(service.settings, service.name)
+
+    async def carry_out() -> T:
+        async with open_runtime(settings) as runtime:
+            return await decision(Decider(runtime.pool, settings.kafka_bootstrap_servers, service.name, topic, by, why))
+
+    return asyncio.run(carry_out())
 
 
 async def _worker(service: Service, settings: ServiceSettings) -> int:
-    stop = _stop_on_signals()
-    pool = await _reach_database(settings, stop)
-    if pool is None:
-        return 0
-    relay = Relay(pool, settings.kafka_bootstrap_servers, service.name)
+    stop = stop_on_signals()
+    pool = await _open_pool(settings, f"{service.name}-worker")
+    relay = Relay(pool, settings.kafka_bootstrap_servers, service.name, settings.takeover_s)
+    relay.held = True
     runtime = Runtime(pool, settings, wake_relay=relay.wake)
-    broker = create_broker(settings.kafka_bootstrap_servers)
+    broker = create_broker(settings.kafka_bootstrap_servers, name=f"{service.name}-worker")
     consumers = [BatchConsumer(wanted, service.name, pool, relay.wake) for wanted in service.subscriptions(runtime)]
     for consumer in consumers:
-        subscribe(broker, consumer, settings.max_batch)
+        subscribe(broker, consumer, settings.max_batch, settings.takeover_s, settings.instance)
+    name = InstanceName(settings.database_url.get_secret_value(), settings.instance) if settings.instance else None
+    admission = _admission(service, settings, pool, [consumer.topic for consumer in consumers], name)
     watch = health.Health()
+    watch.add("admission", admission.check)
     watch.add("database", health.database(pool))
     watch.add("outbox", _outbox_check(relay))
     for consumer in consumers:
         watch.add(consumer.topic.name, health.progress(consumer.topic.name, consumer.progress))
-    server = _server(create_api(f"{service.title}: worker", "Health and metrics.", keys=(), health=watch), settings)
-    tasks = [
-        asyncio.create_task(server.serve(), name="http"),
-        asyncio.create_task(relay.run(stop), name="relay"),
-        *(asyncio.create_task(watch_lag(consumer, stop), name=f"lag {consumer.topic.name}") for consumer in consumers),
-        *(asyncio.create_task(_background(task, stop), name=task.name) for task in service.background(runtime)),
-    ]
-    spare_the_collector()
+    server = create_server(create_api(f"{service.title}: worker", "Health and metrics.", keys=(), health=watch), settings)
+
+    async def begin() -> bool:
+        relay.held = False
+        return await start_broker(broker)
+
+    async def end() -> None:
+        relay.held = True
+        for consumer in consumers:
+            consumer.progress.joined = False
+        await broker.stop()
 
     async def finish() -> None:
         for consumer in consumers:
             consumer.stopping = True
         await broker.stop()
+        if name is not None:
+            await name.release()
 
-    tasks.append(asyncio.create_task(_start_broker(broker, stop), name="broker"))
-    return await _until_stopped(tasks, stop, server, finish, pool)
+    tasks = [
+        asyncio.create_task(server.serve(), name="http"),
+        asyncio.create_task(relay.run(stop), name="relay"),
+        asyncio.create_task(admission.guard(stop, begin, end), name="admission"),
+        *(asyncio.create_task(watch_lag(consumer, stop), name=f"lag {consumer.topic.name}") for consumer in consumers),
+        asyncio.create_task(watch_open(pool, service.name, stop), name="dead letters"),
+        *(asyncio.create_task(_background(task, stop, admission), name=task.name) for task in service.background(runtime)),
+    ]
+    spare_the_collector()
+    return await until_stopped(tasks, stop, server, finish, pool)
+
+
+def _admission(service: Service, settings: ServiceSettings, pool: Pool, read: Sequence[Topic], name: InstanceName | None) -> Admission:
+    """What must be well before a worker works."""
+    topics = touched(service.name, read)
+    looks = [
+        Look("database_settings", lambda: look_at_settings(pool)),
+        Look(
+            "topic_settings",
+            lambda: insist_on_topics(settings.kafka_bootstrap_servers, topics, production=settings.profile == "production"),
+            TOPICS_EVERY_S,
+        ),
+    ]
+    if name is not None:
+        looks.append(Look("instance_name", name.hold))
+    return Admission(*looks)
 
 
 async def _api(service: Service, settings: ServiceSettings) -> int:
-    stop = _stop_on_signals()
-    pool = await _reach_database(settings, stop)
-    if pool is None:
-        return 0
+    stop = stop_on_signals()
+    pool = await _open_pool(settings, f"{service.name}-api")
+    admission = Admission(Look("database_settings", lambda: look_at_settings(pool)))
     watch = health.Health()
+    watch.add("admission", admission.check)
     watch.add("database", health.database(pool))
     app = create_api(service.title, f"HTTP API of {service.name}.", keys=settings.api_keys, health=watch)
-    service.routes(app, Runtime(pool, settings))
-    server = _server(app, settings)
-    tasks = [asyncio.create_task(server.serve(), name="http")]
+    runtime = Runtime(pool, settings)
+    service.routes(app, runtime)
+    letters_api.serve(app, _desk(service, runtime))
+    server = create_server(app, settings)
 
-    async def finish() -> None:
-        return
+    async def nothing() -> bool:
+        # While the settings refuse, the pool gives no connection, so every request is answered 503.
+        return True
 
-    return await _until_stopped(tasks, stop, server, finish, pool)
-
-
-def spare_the_collector() -> None:
-    """What lives from here on is short-lived; the collector need not walk the modules and every batch again and again."""
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
-
-
-async def _until_stopped(
-    tasks: list["asyncio.Task[None]"], stop: asyncio.Event, server: uvicorn.Server, finish: Callable[[], Awaitable[None]], pool: Pool
-) -> int:
-    """Wait for the signal or for the first task that fails; then end everything within STOP_S."""
-    waiter = asyncio.create_task(stop.wait(), name="signal")
-    watched: set[asyncio.Task[Any]] = {waiter, *tasks}
-    code = 0
-    while not stop.is_set():
-        done, watched = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {waiter}:
-            failure = task.exception() if not task.cancelled() else None
-            if failure is not None or task.get_name() == "http":
-                log.critical("process stops", exc_info=failure, extra={"task": task.get_name()})
-                code = 1
-                stop.set()
-    try:
-        async with asyncio.timeout(STOP_S):
-            await finish()
-            server.should_exit = True
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await pool.close()
-    except TimeoutError:
-        log.warning("gave up waiting at stop; what was not committed will be read again")
-        pool.terminate()
-        for task in tasks:
-            task.cancel()
-    return code
+    tasks = [
+        asyncio.create_task(server.serve(), name="http"),
+        asyncio.create_task(admission.guard(stop, nothing, nothing), name="admission"),
+    ]
+    return await until_stopped(tasks, stop, server, nothing, pool)
 
 
-async def _background(task: BackgroundTask, stop: asyncio.Event) -> None:
+async def _background(task: BackgroundTask, stop: asyncio.Event, admission: Admission) -> None:
+    """Run a loop once the process may work; later it meets a refusal as it meets a database that is away."""
+    while not admission.granted and not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), START_PAUSE_S)
     await task.run(stop)
 
 
-async def _start_broker(broker: KafkaBroker, stop: asyncio.Event) -> None:
-    """Join the groups; wait for a broker that is not there yet."""
-    while not stop.is_set():
-        try:
-            await broker.start()
-        except (KafkaError, OSError) as error:
-            log.warning("broker cannot be reached, trying again", extra={"error": type(error).__name__})
-            with contextlib.suppress(KafkaError, OSError):
-                await broker.stop()
-            await asyncio.sleep(START_PAUSE_S)
-        else:
-            return
-
-
-async def _reach_database(settings: ServiceSettings, stop: asyncio.Event) -> Pool | None:
-    """Wait for a database that is not there yet; None when told to stop meanwhile."""
-    while not stop.is_set():
-        try:
-            return await create_pool(settings.database_url.get_secret_value(), size=settings.pool_size)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.warning("database cannot be reached, trying again", extra={"error": type(error).__name__})
-            await asyncio.sleep(START_PAUSE_S)
-    return None
+async def _open_pool(settings: ServiceSettings, name: str) -> Pool:
+    return await open_pool(settings.database_url.get_secret_value(), size=settings.pool_size, name=name, takeover_s=settings.takeover_s)
 
 
 def _outbox_check(relay: Relay) -> health.Check:
@@ -300,26 +324,3 @@ def _outbox_check(relay: Relay) -> health.Check:
         return None
 
     return check
-
-
-def _stop_on_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for wanted in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(wanted, stop.set)
-    return stop
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers; the process has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(app: FastAPI, settings: ServiceSettings) -> uvicorn.Server:
-    config = uvicorn.Config(
-        app, host=settings.http_host, port=settings.http_port, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
-    )
-    return _Server(config)

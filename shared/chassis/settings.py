@@ -25,6 +25,17 @@ class ServiceSettings(BaseSettings):
     kafka_bootstrap_servers: Annotated[tuple[str, ...], NoDecode] = Field(description="Brokers to ask first, host:port, comma separated")
     database_url: SecretStr = Field(description="postgresql://role:password@host:port/database")
     pool_size: int = Field(default=8, ge=2, le=100, description="Database connections per process")
+    takeover_s: float = Field(
+        default=10, ge=1, le=60, description="A process that is silent this long loses its partitions, leases and locks to another, seconds"
+    )
+    profile: Literal["production", "development"] = Field(
+        default="production", description="production insists on three replicas and two in sync of every topic; development does without"
+    )
+    instance: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9._-]{1,80}$",
+        description="Name of this worker, its own, and the same after a restart, which then moves no partitions; absent: a new member each time",
+    )
     http_host: str = Field(default="127.0.0.1", description="Address to listen on")
     http_port: int = Field(ge=1, le=65535, description="Port of the API, or of health and metrics of a worker")
     api_keys: tuple[ApiKey, ...] = Field(default=(), description="Callers of the API, JSON list")

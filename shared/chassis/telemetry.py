@@ -26,8 +26,12 @@ LAG = Gauge("consume_lag_records", "Records not yet applied. Rising: add workers
 FENCED = Counter("consume_fenced_total", "Batches given up because another process was ahead. A few per rebalance are normal.", ["group", "topic"])
 REBALANCES = Counter("consume_rebalances_total", "Assignments of partitions to this process.", ["group", "topic"])
 RETRIES = Counter("consume_retries_total", "Batches tried again after a passing error. Rising: the database is in trouble.", ["group", "topic"])
-HALTED = Gauge("consume_halted_partitions", "Partitions that stand still until a person decides. Not 0: page.", ["group", "topic"])
-DEAD_LETTERS = Counter("dead_letters_total", "Records set aside, by reason. Read them: hocvu's dead_letter table.", ["group", "topic", "reason"])
+HALTED = Gauge("consume_halted_partitions", "Partitions that stand still until a person decides. Not 0: page.", ["group", "topic", "reason"])
+REFUSED = Gauge("service_refused", "1 while the process refuses to work for this reason; readiness says what to mend. Not 0: page.", ["reason"])
+DEAD_LETTERS = Counter("dead_letters_total", "Records set aside, by reason. Rising: hocvu dead-letters list.", ["group", "topic", "reason"])
+DEAD_LETTERS_OPEN = Gauge(
+    "dead_letters_open", "Records set aside that wait for a clerk; every worker tells the same. Not 0: hocvu dead-letters list.", ["group", "reason"]
+)
 OUTBOX_PENDING = Gauge("outbox_pending", "Events not yet published, as last seen by the relay.")
 OUTBOX_AGE = Gauge("outbox_oldest_unpublished_seconds", "Age of the oldest unpublished event. High: broker or relay in trouble.")
 RELAYED = Counter("outbox_relayed_total", "Events published by this process.", ["topic"])

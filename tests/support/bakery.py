@@ -51,21 +51,26 @@ class Bakery:
         return Subscription(self.loaves, {self.baked: self.on_baked if sell else self.on_baked_quietly})
 
     async def on_baked(self, records: Sequence[Received[Loaf]], tx: Tx) -> Sequence[Refused]:
-        await self.on_baked_quietly(records, tx)
+        refused = await self.on_baked_quietly(records, tx)
         await announce(
             tx,
             [
                 Announcement(self.sales, "bakery.loaf.sold.v1", f"sold-{one.data.loaf}", "/bakery", one.data.loaf, one.data.loaf, b"{}", now())
                 for one in records
+                if not _too_light(one)
             ],
         )
-        return []
+        return refused
 
     async def on_baked_quietly(self, records: Sequence[Received[Loaf]], tx: Tx) -> Sequence[Refused]:
         if any(one.data.grams == 13 for one in records):  # the loaf on which the baker always stumbles
             raise ZeroDivisionError
-        await tx.execute(_COUNT, [one.data.loaf for one in records])
-        return [Refused(one, "too_light", "a loaf has 10 grams at least") for one in records if one.data.grams == 9]
+        await tx.execute(_COUNT, [one.data.loaf for one in records if not _too_light(one)])
+        return [Refused(one, "too_light", "a loaf has 10 grams at least") for one in records if _too_light(one)]
+
+
+def _too_light(one: Received[Loaf]) -> bool:
+    return one.data.grams == 9
 
 
 async def open_bakery(bootstrap_servers: Sequence[str], partitions: int = 3, name: str | None = None) -> Bakery:

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from shared.chassis import subscribe as subscribing
+from shared.chassis import crash_points
 from shared.chassis.consume import BatchConsumer, Subscription
 from shared.chassis.database import Tx, create_pool
 from shared.chassis.decode import Received, Refused
@@ -19,12 +19,14 @@ from tests.support.careless import Unfenced
 
 BATCH = 50
 
-subscribing.SESSION_TIMEOUT_MS = 3_000  # a test need not wait as long for a dead member as a service does
+TAKEOVER_S = 3.0
+"""A test need not wait as long for a dead member as a service does, seconds."""
 
 
 async def main(servers: str, dsn: str, name: str, partitions: int, mode: str, crash_after: int, pause_s: float) -> None:
-    """Consume until killed; after the n-th commit kill ourselves, before anything else happens."""
-    pool = await create_pool(dsn, size=4)
+    """Consume until killed; after the n-th commit kill ourselves, before anything else happens. Crash points are armed as in a service."""
+    crash_points.arm("bakery")
+    pool = await create_pool(dsn, size=4, takeover_s=TAKEOVER_S)
     bakery = await open_bakery(servers.split(","), partitions, name)
     commits = 0
 
@@ -42,7 +44,7 @@ async def main(servers: str, dsn: str, name: str, partitions: int, mode: str, cr
     kind = Unfenced if mode == "unfenced" else BatchConsumer
     consumer = kind(Subscription(bakery.loaves, {bakery.baked: slowly}), bakery.group, pool, committed)
     broker = create_broker(servers.split(","))
-    subscribe(broker, consumer, BATCH)
+    subscribe(broker, consumer, BATCH, TAKEOVER_S)
     await broker.start()
     await asyncio.Event().wait()
 

@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError
 from shared.chassis import offsets, outbox
 from shared.chassis.consume import BatchConsumer
 from shared.chassis.database import Tx
+from shared.chassis.errors import Fenced
 from shared.chassis.relay import Relay
 
 
@@ -32,12 +33,21 @@ class Unfenced(BatchConsumer):
                 self._positions[partition] = await self._live().committed(place) or 0
                 self._live().seek(place, self._positions[partition])
 
-    def _position(self, partition: int) -> int:
-        return self._positions.get(partition, 0)
+    def _before(self, partition: int, first: int) -> int:
+        return self._standing.get(partition, 0)
 
 
 async def _let_everybody_pass(tx: Tx, group: str, topic: str, moves: Mapping[int, tuple[int, int]]) -> None:
     return
+
+
+class LooksUpItsPlaceLate(BatchConsumer):
+    """Asks the fence with where the partition stands by now instead of where the records in hand belong."""
+
+    def _before(self, partition: int, first: int) -> int:
+        if partition not in self._positions:
+            raise Fenced(f"partition {partition} is no longer ours")
+        return self._positions[partition]
 
 
 class AcknowledgesFirst(BatchConsumer):

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from deploy.local.layout import REPOSITORY
 from deploy.local.services import read_settings, ready
@@ -21,6 +22,18 @@ READY_S = 40.0
 
 PSEUDONYM_KEY = "00" * 32
 """Key of pseudonyms in tests: the same in every run, so that failures repeat."""
+
+
+class Child(Protocol):
+    """What is needed of a child process: `subprocess.Popen`, or one that somebody else forked."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+    def kill(self) -> None: ...
+    def terminate(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +49,7 @@ class ServiceProcess:
     name: str
     port: int
     log: Path
-    child: "subprocess.Popen[bytes]"
+    child: Child
 
     @property
     def url(self) -> str:
@@ -88,7 +101,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def spawn_service(name: str, role: str, env: Mapping[str, str], folder: Path) -> ServiceProcess:
+def spawn_service(name: str, role: str, env: Mapping[str, str], folder: Path, module: str | None = None) -> ServiceProcess:
     """Start `python -m services.<name>.main <role>`.
 
     Args:
@@ -96,6 +109,7 @@ def spawn_service(name: str, role: str, env: Mapping[str, str], folder: Path) ->
         role: `worker` or `api`.
         env: besides the settings file; `<NAME>_HTTP_PORT` is chosen here when it is missing.
         folder: where its log goes, for example tmp_path.
+        module: another program in its place, for example the service with a guard removed.
     """
     prefix = name.upper()
     port = int(env.get(f"{prefix}_HTTP_PORT", "0")) or free_port()
@@ -104,7 +118,7 @@ def spawn_service(name: str, role: str, env: Mapping[str, str], folder: Path) ->
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(f"{prefix}_")}
     with log.open("ab") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", f"services.{name}.main", role],
+            [sys.executable, "-m", module or f"services.{name}.main", role],
             env={**inherited, **read_settings(), **env, f"{prefix}_HTTP_PORT": str(port)},
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
@@ -121,6 +135,7 @@ def service_env(infra: Infrastructure, name: str, dsn: str, bootstrap_servers: S
     env = {
         f"{prefix}_KAFKA_BOOTSTRAP_SERVERS": ",".join(bootstrap_servers or infra.bootstrap_servers),
         f"{prefix}_DATABASE_URL": dsn,
+        f"{prefix}_PROFILE": "development",
     }
     return env | ({"ENROLLMENT_PSEUDONYM_KEY": PSEUDONYM_KEY} if name == "enrollment" else {})
 

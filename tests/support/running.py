@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from shared.chassis.consume import BatchConsumer, Subscription
-from shared.chassis.database import Pool
+from shared.chassis.database import TAKEOVER_S, Pool
 from shared.chassis.relay import Relay
 from shared.chassis.subscribe import create_broker, subscribe, watch_lag
 
@@ -28,12 +28,14 @@ async def running(
     kind: type[BatchConsumer] = BatchConsumer,
     max_batch: int = 1000,
     relay_kind: type[Relay] = Relay,
+    instance: str | None = None,
+    takeover_s: float = TAKEOVER_S,
 ) -> AsyncIterator[Running]:
     """Consume and relay until the block ends."""
     relay = relay_kind(pool, bootstrap_servers, group)
     consumer = kind(subscription, group, pool, relay.wake)
     broker = create_broker(bootstrap_servers, with_metrics=False)
-    subscribe(broker, consumer, max_batch)
+    subscribe(broker, consumer, max_batch, takeover_s, instance)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(relay.run(stop)), asyncio.create_task(watch_lag(consumer, stop))]
     await broker.start()

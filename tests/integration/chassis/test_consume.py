@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 import pytest
+from aiokafka import AIOKafkaProducer
 from faststream import AckPolicy
 
 from shared.chassis import offsets
@@ -13,6 +15,7 @@ from shared.chassis.database import Pool, Tx, transaction
 from shared.chassis.decode import Received, Refused
 from shared.chassis.errors import Fenced, Transient
 from shared.chassis.health import progress
+from shared.chassis.stops import Place
 from shared.chassis.subscribe import create_broker, subscribe
 from tests.support.bakery import SCHEMA, Loaf, bake, headers, loaf, open_bakery, read
 from tests.support.infrastructure import Infrastructure
@@ -155,14 +158,33 @@ async def test_a_passing_error_is_retried_without_leaving_the_group(infra: Infra
     assert await _total(pool) == (100, 100)
 
 
+async def test_trouble_with_records_that_another_process_then_applied_is_over(infra: Infrastructure, pool: Pool) -> None:
+    """A frozen process that wakes finds its connection gone and its records applied; it must not call itself unwell for ever."""
+    bakery = await open_bakery(infra.bootstrap_servers, partitions=1)
+    taken_over: list[asyncio.Task[str]] = []
+
+    async def stumble(records: Sequence[Received[Loaf]], tx: Tx) -> Sequence[Refused]:
+        # The other process waits for the lock of the offset row, which ends with this attempt.
+        taken_over.append(asyncio.create_task(pool.execute("UPDATE consumed_offset SET next_offset = 10")))
+        raise Transient("the oven is cold")
+
+    subscription = bakery.subscription(sell=False)
+    subscription.handlers[bakery.baked] = stumble  # type: ignore[index]
+    await bake(infra.bootstrap_servers, bakery.loaves, [(headers(n), loaf(n)) for n in range(10)])
+    async with running(infra.bootstrap_servers, pool, subscription, bakery.group) as work:
+        await eventually(lambda: _stands_at(work.consumer, 10))
+        await eventually(lambda: _is_well(work.consumer))
+    assert len(taken_over) == 1
+
+
 async def test_the_offset_row_fences_whoever_is_late(pool: Pool) -> None:
-    await offsets.read(pool, "g", "t", [0, 1])
+    await offsets.begin_partitions(pool, "g", "t", None, [0, 1])
     async with transaction(pool) as tx:
         await offsets.advance(tx, "g", "t", {0: (0, 10), 1: (0, 5)})
     with pytest.raises(Fenced):
         async with transaction(pool) as tx:
             await offsets.advance(tx, "g", "t", {0: (0, 10)})
-    assert await offsets.read(pool, "g", "t", [0, 1]) == {0: 10, 1: 5}
+    assert await offsets.read(pool, "g", "t") == {0: Place(10), 1: Place(5)}
 
 
 async def test_every_subscriber_is_made_so_that_it_cannot_lose_a_record(infra: Infrastructure, pool: Pool) -> None:
@@ -179,14 +201,14 @@ async def test_every_subscriber_is_made_so_that_it_cannot_lose_a_record(infra: I
     assert careless._connection_args["auto_offset_reset"] == "latest"
 
 
-async def test_a_retention_gap_stops_the_partition(infra: Infrastructure, pool: Pool) -> None:
+async def test_a_log_that_ends_before_our_place_stops_the_partition(infra: Infrastructure, pool: Pool) -> None:
     bakery = await open_bakery(infra.bootstrap_servers, partitions=1)
     await bake(infra.bootstrap_servers, bakery.loaves, [(headers(n), loaf(n)) for n in range(10)])
     async with pool.acquire() as connection:
         await connection.execute("INSERT INTO consumed_offset VALUES ($1, $2, 0, 500)", bakery.group, bakery.loaves.name)
     async with running(infra.bootstrap_servers, pool, bakery.subscription(sell=False), bakery.group) as work:
         await eventually(lambda: _halted(work.consumer))
-    assert work.consumer.progress.halted == {0: "topic_was_recreated"}
+    assert {partition: stop.reason for partition, stop in work.consumer.progress.halted.items()} == {0: "topic_was_cut_back"}
     assert await _total(pool) == (0, 0)
 
 
@@ -198,6 +220,15 @@ async def _consumed_is(pool: Pool, records: int) -> bool:
     return await _consumed(pool) >= records
 
 
+async def _stands_at(consumer: BatchConsumer, offset: int) -> bool:
+    await asyncio.sleep(0)
+    return consumer._positions.get(0) == offset
+
+
+async def _is_well(consumer: BatchConsumer) -> bool:
+    return await progress(consumer.topic.name, consumer.progress)() is None
+
+
 async def _outbox_is_empty(pool: Pool) -> bool:
     async with pool.acquire() as connection:
         return not await connection.fetchval("SELECT EXISTS (SELECT 1 FROM outbox)")
@@ -206,3 +237,34 @@ async def _outbox_is_empty(pool: Pool) -> bool:
 async def _halted(consumer: BatchConsumer) -> bool:
     await asyncio.sleep(0)
     return bool(consumer.progress.halted)
+
+
+async def test_a_header_without_a_value_and_a_bomb_are_set_aside_and_published_and_hold_nobody_up(infra: Infrastructure, pool: Pool) -> None:
+    bakery = await open_bakery(infra.bootstrap_servers, partitions=1)
+    producer = AIOKafkaProducer(bootstrap_servers=infra.bootstrap_servers, compression_type="gzip", max_request_size=32 * 1_048_576)
+    await producer.start()
+    without_value: list[tuple[str, Any]] = [("ce_type", None), ("strange", None)]
+    for number, (found, value) in enumerate([(without_value, loaf(0)), (headers(1), b"0" * 12_000_000), (headers(2), loaf(2))]):
+        await producer.send_and_wait(bakery.loaves.name, value=value, key=b"%d" % number, headers=found, partition=0)
+    await producer.stop()
+    async with running(infra.bootstrap_servers, pool, bakery.subscription(sell=False), bakery.group):
+        await eventually(lambda: _is(pool, 1))
+        await eventually(lambda: _outbox_is_empty(pool))
+    rows = await pool.fetch("SELECT reason, length(value) AS size FROM dead_letter ORDER BY record_offset")
+    assert [tuple(row) for row in rows] == [("missing_attribute", len(loaf(0))), ("too_large", 12_000_000)]
+    letters = await read(infra.bootstrap_servers, bakery.loaves.dead_letters(bakery.group).name, 4)
+    assert sorted(len(letter.value or b"") for letter in letters) == [0, len(loaf(0))]
+    assert [dict(letter.headers)["dlq_bytes"] for letter in letters if not letter.value]
+
+
+async def test_rows_that_are_set_back_are_followed_though_nothing_comes_any_more(infra: Infrastructure, pool: Pool) -> None:
+    """A database restored to an earlier moment, or a person who wants a replay. The bakery counts what it applies, so a replay shows."""
+    bakery = await open_bakery(infra.bootstrap_servers)
+    await bake(infra.bootstrap_servers, bakery.loaves, [(headers(n), loaf(n)) for n in range(30)])
+    async with running(infra.bootstrap_servers, pool, bakery.subscription(sell=False), bakery.group):
+        await eventually(lambda: _is(pool, 30))
+        async with pool.acquire() as connection, connection.transaction():
+            await connection.execute("UPDATE consumed_offset SET next_offset = 0")
+            await connection.execute("TRUNCATE baked")
+        await eventually(lambda: _is(pool, 30))
+    assert await _total(pool) == (30, 30)

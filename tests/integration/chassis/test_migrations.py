@@ -8,7 +8,7 @@ import pytest
 
 from deploy.local import postgres_folders
 from deploy.local.layout import SERVICES
-from shared.chassis.database import create_pool
+from shared.chassis.database import Pool, create_pool, look_at_settings
 from shared.chassis.errors import UnsafeSettings
 from shared.chassis.migrations import EditedMigration, migrate
 from tests.support.infrastructure import Infrastructure
@@ -73,5 +73,5 @@ def _dump(dsn: str) -> str:
     return "\n".join(kept) + "\n"
 
 
-def test_the_test_stack_runs_with_durable_settings(infra: Infrastructure) -> None:
-    assert infra.layout.offset == 1000
+async def test_the_test_stack_runs_with_durable_settings(pool: Pool) -> None:
+    await look_at_settings(pool)

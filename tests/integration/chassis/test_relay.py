@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaProducer
 
 from shared.chassis import outbox
 from shared.chassis.clock import now
-from shared.chassis.database import Pool, transaction
+from shared.chassis.database import Pool, Tx, transaction
 from shared.chassis.lease import Lease
 from shared.chassis.outbox import Announcement, Pending, announce
 from shared.chassis.relay import Relay
@@ -163,3 +163,46 @@ async def open_bakery_offline() -> Bakery:
     topic = Topic("nowhere", "bakery", "loaf", "loaf", 1, "compact", None, (), "Nowhere.")
     await asyncio.sleep(0)
     return Bakery("offline", topic, topic, EventType("bakery.loaf.baked.v1", Loaf, "nowhere", "Baked.", decoder(Loaf)))
+
+
+class _Overtaken(Relay):
+    """Loses its lease to another relay between the broker's answer and forgetting, once."""
+
+    guarded = True
+
+    async def _forget(self, link: Tx, rows: Sequence[Pending]) -> None:
+        async with self._pool.acquire() as other:
+            await other.execute("UPDATE lease SET holder = 'another', expires_at = clock_timestamp() + interval '1 hour' WHERE name = 'relay'")
+        if self.guarded:
+            await super()._forget(link, rows)
+        else:
+            await outbox.published(link, [row.seq for row in rows])
+
+
+class _OvertakenAndCareless(_Overtaken):
+    guarded = False
+
+
+@pytest.mark.parametrize("kind", [_Overtaken, _OvertakenAndCareless])
+async def test_a_relay_that_was_overtaken_forgets_nothing_that_its_successor_publishes_again(
+    infra: Infrastructure, pool: Pool, kind: type[_Overtaken]
+) -> None:
+    bakery = await open_bakery(infra.bootstrap_servers)
+    async with transaction(pool) as tx:
+        await announce(tx, [_sold(bakery, "rye", 1), _sold(bakery, "rye", 2)])
+    stop = asyncio.Event()
+    relay = kind(pool, infra.bootstrap_servers, bakery.group)
+    task = asyncio.create_task(relay.run(stop))
+    await eventually(lambda: _overtaken(pool))
+    await eventually(lambda: _gave_up(relay, pool))
+    stop.set()
+    await task
+    assert await pool.fetchval("SELECT count(*) FROM outbox") == (2 if kind is _Overtaken else 0)
+
+
+async def _overtaken(pool: Pool) -> bool:
+    return bool(await pool.fetchval("SELECT EXISTS (SELECT FROM lease WHERE holder = 'another')"))
+
+
+async def _gave_up(relay: Relay, pool: Pool) -> bool:
+    return relay.trouble == "Fenced" or await _empty(pool)

@@ -29,3 +29,12 @@ def test_bad_ones_of_long_ago_are_forgotten() -> None:
     fuse.add([True, False] * 40)
     fuse.add([False] * 1000)
     assert not fuse.would_blow([True, False] * 40)
+
+
+def test_a_fuse_that_is_read_back_blows_as_the_one_that_was_lost() -> None:
+    lived = Fuse()
+    lived.add(number % 20 == 0 for number in range(1500))
+    recalled = Fuse.recall(0, 1500, {number for number in range(1500) if number % 20 == 0})
+    assert (recalled.bad, recalled.run, list(recalled.recent)) == (lived.bad, lived.run, list(lived.recent))
+    assert recalled.would_blow([True, True])
+    assert not Fuse.recall(1500, 1500, set()).would_blow([True])

@@ -1,29 +1,35 @@
 """Readiness looks at work, not at connections."""
 
 import time
+from collections.abc import Callable
 
 import pytest
 
-from shared.chassis.consume import Progress
 from shared.chassis.health import STUCK_S, progress
+from shared.chassis.places import Progress
+from shared.chassis.stops import fuse_blown, gone
 
-LONG_AGO = time.monotonic() - STUCK_S - 5
+
+def _long_ago() -> float:
+    return time.monotonic() - STUCK_S - 5
 
 
 @pytest.mark.parametrize(
     ("seen", "word"),
     [
-        (Progress(joined=True), None),
-        (Progress(), "has not joined"),
-        (Progress(joined=True, halted={3: "fuse_blown"}), "3: fuse_blown"),
-        (Progress(joined=True, working_since=LONG_AGO), "at work for"),
-        (Progress(joined=True, lag={0: 7}, last_done=LONG_AGO), "a lag of 7"),
-        (Progress(joined=True, lag={0: 7}), None),
-        (Progress(joined=True, lag={0: 0}, last_done=LONG_AGO), None),
-        (Progress(joined=True, measured_at=LONG_AGO), "has not told the ends"),
-        (Progress(joined=True, trouble="ConnectionError"), "ConnectionError"),
+        (lambda: Progress(joined=True), None),
+        (Progress, "has not joined"),
+        (lambda: Progress(joined=True, halted={3: fuse_blown("loaves", 3)}), "fuse_blown: partition 3 of loaves"),
+        (lambda: Progress(joined=True, halted={3: fuse_blown("loaves", 3)}), "docs/runbook/partition-stands-still.md"),
+        (lambda: Progress(joined=True, gone=gone("loaves")), "does not exist"),
+        (lambda: Progress(joined=True, working_since=_long_ago()), "at work for"),
+        (lambda: Progress(joined=True, lag={0: 7}, last_done=_long_ago()), "a lag of 7"),
+        (lambda: Progress(joined=True, lag={0: 7}), None),
+        (lambda: Progress(joined=True, lag={0: 0}, last_done=_long_ago()), None),
+        (lambda: Progress(joined=True, measured_at=_long_ago()), "has not told the ends"),
+        (lambda: Progress(joined=True, trouble="ConnectionError"), "ConnectionError"),
     ],
 )
-async def test_what_does_not_get_its_work_done_is_not_ready(seen: Progress, word: str | None) -> None:
-    told = await progress("loaves", seen)()
+async def test_what_does_not_get_its_work_done_is_not_ready(seen: Callable[[], Progress], word: str | None) -> None:
+    told = await progress("loaves", seen())()
     assert (told is None) if word is None else (told is not None and word in told)

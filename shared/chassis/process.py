@@ -1,0 +1,94 @@
+"""A process from its first signal handler to its exit: what it serves, what ends it, and that it ends in time."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import uvicorn
+from aiokafka.errors import KafkaError
+from fastapi import FastAPI
+from faststream.kafka import KafkaBroker
+
+from shared.chassis.database import Pool
+from shared.chassis.settings import ServiceSettings
+
+log = logging.getLogger(__name__)
+
+STOP_S = 9.0
+"""A stopping process gives up what still runs after this, seconds; an orchestrator kills at 10."""
+
+
+def stop_on_signals() -> asyncio.Event:
+    """An event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for wanted in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(wanted, stop.set)
+    return stop
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers; the process has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def create_server(app: FastAPI, settings: ServiceSettings) -> uvicorn.Server:
+    """The HTTP server of a process; it ends when `should_exit` is set."""
+    config = uvicorn.Config(
+        app, host=settings.http_host, port=settings.http_port, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
+    )
+    return _Server(config)
+
+
+def spare_the_collector() -> None:
+    """What lives from here on is short-lived; the collector need not walk the modules and every batch again and again."""
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+async def until_stopped(
+    tasks: list["asyncio.Task[None]"], stop: asyncio.Event, server: uvicorn.Server, finish: Callable[[], Awaitable[object]], pool: Pool
+) -> int:
+    """Wait for the signal or for the first task that fails; then end everything within STOP_S."""
+    waiter = asyncio.create_task(stop.wait(), name="signal")
+    watched: set[asyncio.Task[Any]] = {waiter, *tasks}
+    code = 0
+    while not stop.is_set():
+        done, watched = await asyncio.wait(watched, return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {waiter}:
+            failure = task.exception() if not task.cancelled() else None
+            if failure is not None or task.get_name() == "http":
+                log.critical("process stops", exc_info=failure, extra={"task": task.get_name()})
+                code = 1
+                stop.set()
+    try:
+        async with asyncio.timeout(STOP_S):
+            await finish()
+            server.should_exit = True
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await pool.close()
+    except TimeoutError:
+        log.warning("gave up waiting at stop; what was not committed will be read again")
+        pool.terminate()
+        for task in tasks:
+            task.cancel()
+    return code
+
+
+async def start_broker(broker: KafkaBroker) -> bool:
+    """Join the groups; False when the broker cannot be reached."""
+    try:
+        await broker.start()
+    except (KafkaError, OSError) as error:
+        log.warning("broker cannot be reached, trying again", extra={"error": type(error).__name__})
+        with contextlib.suppress(KafkaError, OSError):
+            await broker.stop()
+        return False
+    return True
