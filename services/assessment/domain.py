@@ -54,7 +54,8 @@ class CompletionState:
 def merge(facts: Iterable[OutcomeFact]) -> CompletionState:
     """Fold the set of facts about one enrollment.
 
-    Of several completions the first counts (domain.md 4.5 case 7); a revocation takes away what stands before it; a
+    Of several completions the first counts (docs/indicators.md); a revocation takes away what stands before it, from its
+    own day on (decision 0014); the course is the enrollment's, whatever a completion names. A
     completion after a revocation stands again, with its own date.
     """
     ordered = sorted(facts, key=true_order)

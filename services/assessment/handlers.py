@@ -1,4 +1,4 @@
-"""The way of a batch of outcome facts: tell copies from new, settle completions, announce those that are different now."""
+"""The way of a batch of outcome facts: tell copies from new, settle and announce completions (decision 0011 says which)."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -37,7 +37,8 @@ def on_outcome_facts(clock: Clock) -> Handler:
             elif before != fact:
                 refused.append(Refused(record, "id_reused", "another fact came with this id before; what came first stays"))
         await store.add_facts(tx, [(fact, record.topic, record.partition, record.offset) for record, fact in new])
-        await announce(tx, await _settle(tx, [fact for _, fact in new], now))
+        since = max((record.taken_over_at for record in records), default=0)
+        await announce(tx, await _settle(tx, [fact for _, fact in new], now, since))
         metrics.OUTCOMES.labels("new").inc(len(new))
         metrics.OUTCOMES.labels("refused").inc(len(refused))
         metrics.OUTCOMES.labels("copy").inc(len(records) - len(new) - len(refused))
@@ -46,8 +47,12 @@ def on_outcome_facts(clock: Clock) -> Handler:
     return handle
 
 
-async def _settle(tx: Tx, fresh: Sequence[OutcomeFact], at: datetime) -> list[Announcement]:
-    """Fold the completions that new facts tell of; store and return what is different."""
+async def _settle(tx: Tx, fresh: Sequence[OutcomeFact], at: datetime, since: int) -> list[Announcement]:
+    """Fold the completions that new facts tell of; store and return what is different.
+
+    What was announced before the version `since` is announced again when a new fact touches it, even unchanged: a database
+    that is lost may have announced something else meanwhile (decision 0011).
+    """
     by_enrollment: dict[UUID, list[OutcomeFact]] = {}
     for fact in fresh:
         by_enrollment.setdefault(fact.enrollment_id, []).append(fact)
@@ -59,7 +64,7 @@ async def _settle(tx: Tx, fresh: Sequence[OutcomeFact], at: datetime) -> list[An
         before, state = known.get(enrollment_id), merge(facts)
         if before is None:
             added.append(StoredCompletion(enrollment_id, state, next_version(None, at)))
-        elif before.state != state:
+        elif before.state != state or before.version < since:
             updated.append(StoredCompletion(enrollment_id, state, next_version(before.version, at)))
     await store.add(tx, added)
     await store.update(tx, updated)

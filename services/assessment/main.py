@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from services.assessment.api import create_router
 from services.assessment.handlers import on_outcome_facts
+from services.assessment.reasons import REASONS
 from services.assessment.settings import AssessmentSettings
 from shared.chassis.consume import Subscription
 from shared.chassis.service import Runtime, Service, run
@@ -30,6 +31,7 @@ SERVICE = Service(
     migrations=Path(__file__).parent / "migrations",
     subscriptions=subscriptions,
     routes=routes,
+    reasons=REASONS,
 )
 """The service, for the chassis and for tests."""
 

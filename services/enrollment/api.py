@@ -22,6 +22,7 @@ from shared.chassis.database import transaction
 from shared.chassis.outbox import announce
 from shared.chassis.problem import Problem
 from shared.chassis.service import Runtime
+from shared.contracts.envelope import Word
 from shared.contracts.platform import CourseCode
 
 
@@ -30,8 +31,8 @@ class CourseEntry(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    title: str = Field(min_length=1, max_length=200, description="Title, Vietnamese")
-    launched_by: str = Field(min_length=1, max_length=200, description="Code of the unit that launched it, for example BXD")
+    title: Word = Field(description="Title, Vietnamese")
+    launched_by: Word = Field(description="Code of the unit that launched it, for example BXD")
     course_sets: list[CourseCode] = Field(default=[], max_length=20, description="Sets it counts for besides ALL")
 
 

@@ -49,8 +49,9 @@ def on_platform_facts(pseudonyms: Pseudonyms, history_sources: tuple[str, ...], 
         new = [told[index] for index in verdicts.new]
         await store.add(tx, [(fact, Position(record.topic, record.partition, record.offset)) for record, fact in new])
         fresh = [fact for _, fact in new]
-        events = await persons.settle(tx, [fact for fact in fresh if fact.kind in ABOUT_PERSONS], now)
-        events += await enrollments.settle(tx, [fact for fact in fresh if fact.kind in ABOUT_ENROLLMENTS], now)
+        since = max((record.taken_over_at for record in records), default=0)
+        events = await persons.settle(tx, [fact for fact in fresh if fact.kind in ABOUT_PERSONS], now, since)
+        events += await enrollments.settle(tx, [fact for fact in fresh if fact.kind in ABOUT_ENROLLMENTS], now, since)
         events += [_outcome(record.source, fact, now) for record, fact in new if fact.kind in OUTCOMES]
         await announce(tx, events)
         _count(len(new), len(verdicts.copies), len(refused), len(verdicts.reused))

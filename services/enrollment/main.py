@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from services.enrollment.api import create_router
 from services.enrollment.handlers import on_platform_facts
 from services.enrollment.persons.domain import Pseudonyms
+from services.enrollment.reasons import REASONS
 from services.enrollment.registers import handlers as registers
 from services.enrollment.settings import EnrollmentSettings
 from shared.chassis.clock import now
@@ -38,11 +39,16 @@ def load_registers(
 ) -> None:
     """Load the shipped register of territory, and courses from a file; only what is different is announced."""
     settings: EnrollmentSettings = load(EnrollmentSettings, "enrollment")
+    try:
+        told = registers.read_courses(courses) if courses else []
+    except registers.UnusableFile as error:
+        typer.echo(f"nothing was loaded, {courses} cannot be used: {error}", err=True)
+        raise typer.Exit(2) from error
 
     async def put() -> tuple[int, int]:
         async with open_runtime(settings) as runtime, transaction(runtime.pool) as tx:
             units = await registers.put_territory(tx, registers.read_territory(registers.TERRITORY_CSV), now())
-            return units, await registers.put_courses(tx, registers.read_courses(courses) if courses else [], now())
+            return units, await registers.put_courses(tx, told, now())
 
     units, changed = asyncio.run(put())
     typer.echo(f"enrollment: {units} units of territory and {changed} courses were new or different")
@@ -56,6 +62,7 @@ SERVICE = Service(
     subscriptions=subscriptions,
     routes=routes,
     commands={"load-registers": load_registers},
+    reasons=REASONS,
 )
 """The service, for the chassis and for tests."""
 

@@ -4,16 +4,14 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from services.notifications import store
 from shared.chassis.auth import Principal, requires
 from shared.chassis.database import transaction
 from shared.chassis.problem import Problem
 from shared.chassis.service import Runtime
-
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-"""A code to look for; the database cannot take control characters."""
+from shared.contracts.envelope import Word
 
 
 def create_router(runtime: Runtime) -> APIRouter:
@@ -23,8 +21,8 @@ def create_router(runtime: Runtime) -> APIRouter:
     @router.get("/messages", tags=["messages"], summary="The newest messages, of one office or about one subject")
     async def get_messages(
         _: Annotated[Principal, Depends(requires("messages:read"))],
-        recipient: Text | None = None,
-        subject: Text | None = None,
+        recipient: Word | None = None,
+        subject: Word | None = None,
         limit: Annotated[int, Field(ge=1, le=500)] = 100,
     ) -> dict[str, object]:
         async with transaction(runtime.pool) as tx:

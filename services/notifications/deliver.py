@@ -19,9 +19,6 @@ from shared.chassis.errors import is_transient
 
 log = logging.getLogger(__name__)
 
-LEASE = timedelta(minutes=1)
-"""How long a claim lasts; longer than one message and the clearing up after it take (twice `smtp_timeout_s`, at most 25 s)."""
-
 EVERY_S = 0.5
 """Pause after a look that found nothing, seconds."""
 
@@ -32,10 +29,10 @@ LONGEST_PAUSE_S = 60.0
 class Deliverer:
     """The delivering loop of one worker."""
 
-    def __init__(self, pool: Pool, settings: NotificationsSettings, lease: timedelta = LEASE) -> None:
+    def __init__(self, pool: Pool, settings: NotificationsSettings) -> None:
         self._pool = pool
         self._settings = settings
-        self._lease = lease
+        self._lease = timedelta(seconds=settings.delivery_lease_s)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set. Trouble that passes never ends the loop."""

@@ -66,7 +66,7 @@ def message_id(rule: str, subject: str, recipient: str) -> uuid.UUID:
 
 
 LOST_ANSWERS = 2
-"""After a lost answer the mail is sent once more under the same Message-ID; after the second it is unknown (operations D3)."""
+"""After a lost answer the mail is sent once more under the same Message-ID; after the second it is unknown (decision 0007)."""
 
 _FIRST_PAUSE = timedelta(seconds=5)
 _LONGEST_PAUSE = timedelta(hours=1)

@@ -7,7 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from services.notifications.domain import Recipient
 from shared.contracts.envelope import VIET_NAM
-from shared.contracts.reporting import Report
+from shared.contracts.reporting import Report, period_title_vi
 
 _FOLDER = FileSystemLoader(Path(__file__).parent / "templates")
 
@@ -26,11 +26,12 @@ def report_frozen(report: Report, recipient: Recipient, reports_url: str) -> tup
     # The first freezing is version 1, the first restatement version 2.
     restatement = report.version - 1
     what = f"số liệu điều chỉnh lần {restatement} của báo cáo" if restatement else "số liệu báo cáo"
-    title = f"Đã chốt {what} {report.period}"
+    over = period_title_vi(report.period)
+    title = f"Đã chốt {what} {over}"
     body = _TEMPLATES.get_template("report_frozen.vi.txt").render(
         recipient=recipient.name_vi,
         what=what[0].upper() + what[1:],
-        period=report.period,
+        period=over,
         first_day=_day(report.period_from),
         last_day=_day(report.period_to),
         scope=_scope(report.scope),

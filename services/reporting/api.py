@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -10,15 +11,16 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.reporting.figures.domain import NATION
+from services.reporting.figures.domain import EVERY_COURSE, NATION
 from services.reporting.periods import handlers, store
-from services.reporting.periods.domain import FigureRow, Period, UnknownPeriod, period, report_id
-from services.reporting.periods.handlers import DEFINITION, NotOver
+from services.reporting.periods.domain import MOVEMENT_BEGAN, FigureRow, Period, UnknownPeriod, period, report_id
+from services.reporting.periods.handlers import DEFINITION, BeforeMovement, NotOver, UnknownNode
 from services.reporting.periods.places import Places
 from shared.chassis.auth import Principal, requires
 from shared.chassis.problem import Problem
 from shared.chassis.service import Runtime
-from shared.contracts.reporting import Indicator
+from shared.contracts.platform import CourseCode
+from shared.contracts.reporting import Indicator, period_title_vi
 
 INDICATORS = {
     "I-01": "Số người tham gia",
@@ -53,7 +55,7 @@ def create_router(runtime: Runtime) -> APIRouter:
         period: str,
         scope: Scope = "VN",
         indicator: Indicator | None = None,
-        course_set: str = "ALL",
+        course_set: CourseCode = EVERY_COURSE,
         children: bool = False,
         format: Literal["json", "csv"] = "json",
     ) -> Response:
@@ -63,6 +65,8 @@ def create_router(runtime: Runtime) -> APIRouter:
             await store.hold(connection)
             places = Places(await store.places(connection))
             nodes = [scope, *places.children(scope)] if children else [scope]
+            if course_set not in (known := [EVERY_COURSE, *await store.course_sets(connection)]):
+                raise Problem(404, "Not found", f"The course register has no such set; there are {', '.join(known)}.")
             if not places.knows(scope):
                 raise Problem(404, "Not found", "The territory has no such node; provinces are VN/<2 digits>, communes VN/<2 digits>/<5 digits>.")
             found = {row[:3]: row for row in await store.selected(connection, nodes, over, course_set, indicators)}
@@ -70,8 +74,9 @@ def create_router(runtime: Runtime) -> APIRouter:
             as_of = await store.data_as_of(connection)
             provisional = await store.report(connection, report_id(DEFINITION, NATION, over.code)) is None
         if format == "csv":
-            return _csv(rows, over, places, f"figures-{over.code}.csv")
-        figures = [_figure(row, places) for row in rows]
+            edition = _Edition(over, str(as_of["moved_at"] or ""), provisional)
+            return _csv(rows, edition, places.name, f"figures-{over.code}.csv")
+        figures = [_figure(row, places.name) for row in rows]
         return JSONResponse({"period": _told(over), "data_as_of": as_of, "provisional": provisional, "figures": figures})
 
     @router.post("/reports", tags=["reports"], summary="Freeze the figures of a scope over a period; the second time nothing happens")
@@ -80,12 +85,15 @@ def create_router(runtime: Runtime) -> APIRouter:
     ) -> dict[str, object]:
         over = _period(wanted.period)
         async with runtime.pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
-            await store.freeze_alone(connection)
-            if not Places(await store.places(connection)).knows(wanted.scope):
-                raise Problem(404, "Not found", "The territory has no such node, or the register has not arrived yet.")
             outcome = await handlers.freeze(connection, wanted.scope, over, runtime.clock())
-        if isinstance(outcome, NotOver):
-            raise Problem(409, "The period is not over", f"It can be frozen from {outcome.ends_at.isoformat()} on.")
+        match outcome:
+            case UnknownNode():
+                raise Problem(404, "Not found", "The territory has no such node, or the register has not arrived yet.")
+            case BeforeMovement():
+                reason = f"was over before the movement began on {MOVEMENT_BEGAN.isoformat()}; there is nothing to report"
+                raise Problem(422, "Not valid", f"The period {reason}.", [{"field": "period", "reason": reason}])
+            case NotOver(ends_at):
+                raise Problem(409, "The period is not over", f"It can be frozen from {ends_at.isoformat()} on.")
         response.status_code = 200 if outcome.already else 201
         return {"report": outcome.report, "already_frozen": outcome.already}
 
@@ -111,16 +119,21 @@ def create_router(runtime: Runtime) -> APIRouter:
             if request.headers.get("if-none-match") == etag:
                 return Response(status_code=304, headers={"etag": etag})
             rows = await store.report_figures(connection, report_id)
-            places = Places(await store.places(connection))
+            names = await store.report_names(connection, report_id)
+        if not handlers.is_intact(found, rows):
+            raise Problem(500, "The report is not intact", "Its figures no longer have the digest they were frozen with; it cannot be shown.")
         over = Period(found.period, found.first_day, found.last_day)
         if format == "csv":
-            answer = _csv(rows, over, places, f"report-{found.scope.replace('/', '-')}-{over.code}.csv")
+            edition = _Edition(
+                over, str(found.data_as_of["moved_at"] or ""), False, str(report_id), found.frozen_at.isoformat(), found.sha256, str(found.version)
+            )
+            answer = _csv(rows, edition, names.__getitem__, f"report-{found.scope.replace('/', '-')}-{over.code}.csv")
         else:
             answer = JSONResponse(
                 {
                     "report_id": str(report_id), "definition": found.definition, "scope": found.scope, "period": _told(over),
                     "frozen_at": found.frozen_at.isoformat(), "data_as_of": found.data_as_of, "provisional": False,
-                    "sha256": found.sha256, "version": found.version, "figures": [_figure(row, places) for row in rows],
+                    "sha256": found.sha256, "version": found.version, "figures": [_figure(row, names.__getitem__) for row in rows],
                 }
             )  # fmt: skip
         answer.headers["etag"] = etag
@@ -137,18 +150,18 @@ def _period(code: str) -> Period:
 
 
 def _told(over: Period) -> dict[str, str]:
-    return {"code": over.code, "title_vi": over.title_vi, "from": over.first_day.isoformat(), "to": over.last_day.isoformat()}
+    return {"code": over.code, "title_vi": period_title_vi(over.code), "from": over.first_day.isoformat(), "to": over.last_day.isoformat()}
 
 
-def _figure(row: FigureRow, places: Places) -> dict[str, object]:
-    """A figure with its names. No denominator is known yet, so no percentage can be made of it (rule R1)."""
+def _figure(row: FigureRow, name: Callable[[str], str]) -> dict[str, object]:
+    """A figure with its names. No denominator is known yet, so no percentage can be made of it."""
     indicator, course_set, node, *counts = row
     return {
         "indicator": indicator,
         "name_vi": INDICATORS[indicator],
         "course_set": course_set,
         "scope": node,
-        "scope_name_vi": places.name(node),
+        "scope_name_vi": name(node),
         "counts": dict(zip(_COUNTS, counts, strict=True)),
         "numerator": counts[0],
         "denominator": None,
@@ -156,29 +169,37 @@ def _figure(row: FigureRow, places: Places) -> dict[str, object]:
     }
 
 
-def _csv(rows: Sequence[FigureRow], over: Period, places: Places, name: str) -> Response:
-    """A table that spreadsheets open with Vietnamese letters (UTF-8 with byte order mark)."""
+@dataclass(frozen=True, slots=True)
+class _Edition:
+    """What every line of a table says of the table: period, state of the data, and of a frozen report which one it is."""
+
+    over: Period
+    data_as_of: str
+    provisional: bool
+    report_id: str = ""
+    frozen_at: str = ""
+    sha256: str = ""
+    version: str = ""
+
+
+_COLUMNS = (
+    "indicator", "name_vi", "course_set", "scope", "scope_name_vi", "period", "period_from", "period_to",
+    "numerator", *_COUNTS[1:], "denominator", "status",
+    "data_as_of", "provisional", "report_id", "frozen_at", "sha256", "version",
+)  # fmt: skip
+
+
+def _csv(rows: Sequence[FigureRow], edition: _Edition, name: Callable[[str], str], file: str) -> Response:
+    """A table that spreadsheets open with Vietnamese letters (UTF-8 with byte order mark); one kind of line, so programs read it too."""
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(
-        ("indicator", "name_vi", "course_set", "scope", "scope_name_vi", "period", "period_from", "period_to", *_COUNTS, "denominator", "status")
-    )
+    writer.writerow(_COLUMNS)
+    over = edition.over
+    provisional = str(edition.provisional).lower()
+    told = (edition.data_as_of, provisional, edition.report_id, edition.frozen_at, edition.sha256, edition.version)
     for indicator, course_set, node, *counts in rows:
-        writer.writerow(
-            (
-                indicator,
-                INDICATORS[indicator],
-                course_set,
-                node,
-                places.name(node),
-                over.code,
-                over.first_day,
-                over.last_day,
-                *counts,
-                "",
-                "not_measurable",
-            )
-        )
+        where = (indicator, INDICATORS[indicator], course_set, node, name(node), over.code, over.first_day, over.last_day)
+        writer.writerow((*where, *counts, "", "not_measurable", *told))
     return Response(
-        "\ufeff" + text.getvalue(), media_type="text/csv; charset=utf-8", headers={"content-disposition": f'attachment; filename="{name}"'}
+        "\ufeff" + text.getvalue(), media_type="text/csv; charset=utf-8", headers={"content-disposition": f'attachment; filename="{file}"'}
     )

@@ -1,6 +1,7 @@
 """Recount every figure by other code: entities from the topics, definitions in SQL of another engine, every cell compared.
 
 It reads the topics up to the offsets that the figures of one database snapshot contain, so it can run beside live traffic.
+What was set aside is left out, unless a clerk had it applied after all; then it counts as it was mended.
 """
 
 import asyncio
@@ -79,22 +80,36 @@ async def audit(pool: Pool, bootstrap_servers: Sequence[str], progress: Progress
     with tempfile.TemporaryDirectory(prefix="audit-") as name:
         folder = Path(name)
         async with pool.acquire() as connection:
-            offsets, dead = await _snapshot(connection, folder / "figure.csv")
-        records = await _collect(bootstrap_servers, offsets, dead, folder, progress)
+            offsets, letters = await _snapshot(connection, folder / "figure.csv")
+        records = await _collect(bootstrap_servers, offsets, letters, folder, progress)
         compared, differing, examples = _compare(folder)
     finding = Finding(compared, differing, records, time.monotonic() - started, examples)
     await _remember(pool, finding)
     return finding
 
 
-async def _snapshot(
-    connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", target: Path
-) -> tuple[dict[tuple[str, int], int], set[tuple[str, int, int]]]:
-    """Copy the figures out, together with the offsets they contain and the positions of what was set aside, as of one moment."""
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """What was set aside: where, and the type and data of what a clerk had applied after all, as they were mended."""
+
+    positions: frozenset[tuple[str, int, int]]
+    redriven: tuple[tuple[str, bytes], ...]
+
+
+_LETTERS = """
+SELECT topic, partition, record_offset, state, coalesce(edited_header_names, header_names) AS names,
+    coalesce(edited_header_values, header_values) AS texts, CASE WHEN state = 'redriven' THEN coalesce(edited_value, value) END AS value,
+    dead_letter.era = consumed_offset.era AS of_this_era
+FROM dead_letter JOIN consumed_offset USING (consumer_group, topic, partition) WHERE consumer_group = 'reporting' AND topic = ANY($1::text[])
+"""
+
+
+async def _snapshot(connection: "asyncpg.pool.PoolConnectionProxy[asyncpg.Record]", target: Path) -> tuple[dict[tuple[str, int], int], Letters]:
+    """Copy the figures out, together with the offsets they contain and what was set aside, as of one moment."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         # A rebuild must not exchange the tables between the snapshot and its use.
         await connection.execute("LOCK TABLE figure IN ACCESS SHARE MODE")
-        letters = await connection.fetch("SELECT topic, partition, record_offset FROM dead_letter WHERE consumer_group = 'reporting'")
+        letters = await connection.fetch(_LETTERS, list(TOPICS))
         rows = await connection.fetch(
             "SELECT topic, partition, next_offset FROM consumed_offset WHERE consumer_group = 'reporting' AND topic = ANY($1::text[])", list(TOPICS)
         )
@@ -103,14 +118,19 @@ async def _snapshot(
             output=target,
             format="csv",
         )
-    dead = {(row["topic"], row["partition"], row["record_offset"]) for row in letters}
-    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}, dead
+    positions = frozenset((row["topic"], row["partition"], row["record_offset"]) for row in letters if row["of_this_era"])
+    redriven = tuple((_type(row["names"], row["texts"]), row["value"]) for row in letters if row["state"] == "redriven")
+    return {(row["topic"], row["partition"]): row["next_offset"] for row in rows}, Letters(positions, redriven)
+
+
+def _type(names: Sequence[str], texts: Sequence[bytes]) -> str:
+    return next(text for name, text in zip(names, texts, strict=True) if name.lower() == "ce_type").decode()
 
 
 async def _collect(
     bootstrap_servers: Sequence[str],
     offsets: dict[tuple[str, int], int],
-    dead: set[tuple[str, int, int]],
+    letters: Letters,
     folder: Path,
     progress: Progress | None,
 ) -> int:
@@ -120,15 +140,21 @@ async def _collect(
         lines = {table: files.enter_context((folder / f"{table}.json").open("w", encoding="utf-8")) for table in _TABLES if table != "figure"}
         records = 0
         async for event_type, value in _records(
-            bootstrap_servers, offsets, dead, lambda done: progress.update(task, completed=done) if progress and task is not None else None
+            bootstrap_servers,
+            offsets,
+            letters.positions,
+            lambda done: progress.update(task, completed=done) if progress and task is not None else None,
         ):
+            _write(lines, event_type, json.loads(value))
+            records += 1
+        for event_type, value in letters.redriven:
             _write(lines, event_type, json.loads(value))
             records += 1
     return records
 
 
 async def _records(
-    bootstrap_servers: Sequence[str], offsets: dict[tuple[str, int], int], dead: set[tuple[str, int, int]], tell: Callable[[int], None]
+    bootstrap_servers: Sequence[str], offsets: dict[tuple[str, int], int], dead: frozenset[tuple[str, int, int]], tell: Callable[[int], None]
 ) -> AsyncIterator[tuple[str, bytes]]:
     places = {TopicPartition(topic, partition): after for (topic, partition), after in offsets.items() if after > 0}
     if not places:

@@ -1,4 +1,4 @@
--- The recount: every figure from the definitions of domain.md 2.2, set by set, on entities read from the topics.
+-- The recount: every figure from the definitions in docs/indicators.md, set by set, on entities read from the topics.
 -- Shares nothing with the service but those definitions. Days are Viet Nam calendar days; instants microseconds since 1970.
 
 -- Division rounds towards zero, days are counted downwards.
@@ -71,7 +71,11 @@ FROM enrollment_now e JOIN sets USING (enrollment_id) LEFT JOIN completion_now c
 WHERE e.registered_at IS NOT NULL AND e.status <> 'VOIDED';
 
 CREATE TABLE begun AS
-SELECT 'I-01' AS indicator, person_ref, course_set, vn_day(min(started_at)) AS day FROM counted WHERE started_at IS NOT NULL GROUP BY ALL
+SELECT 'I-01' AS indicator, person_ref, course_set, vn_day(min(taken_part_at)) AS day FROM (
+    SELECT person_ref, course_set, started_at AS taken_part_at FROM counted
+    UNION ALL
+    SELECT person_ref, course_set, completed_at FROM counted
+) WHERE taken_part_at IS NOT NULL GROUP BY ALL
 UNION ALL
 SELECT 'I-04', person_ref, course_set, vn_day(min(completed_at)) FROM counted WHERE completed_at IS NOT NULL GROUP BY ALL;
 

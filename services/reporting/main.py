@@ -17,9 +17,10 @@ from services.reporting.audit import Finding, show_always
 from services.reporting.audit import audit as recount
 from services.reporting.figures.handlers import Folding
 from services.reporting.periods import handlers as periods
-from services.reporting.periods.domain import UnknownPeriod, period
-from services.reporting.periods.handlers import Frozen, NotOver
+from services.reporting.periods.domain import MOVEMENT_BEGAN, UnknownPeriod, period
+from services.reporting.periods.handlers import BeforeMovement, Frozen, NotFrozen, NotOver, UnknownNode
 from services.reporting.publication.publisher import Publisher
+from services.reporting.publication.read_back import read_back
 from services.reporting.rebuild import Rebuilt
 from services.reporting.rebuild import rebuild as make_again
 from services.reporting.settings import ReportingSettings
@@ -47,8 +48,10 @@ def routes(app: FastAPI, runtime: Runtime) -> None:
 
 def background(runtime: Runtime) -> list[BackgroundTask]:
     """What reporting does besides consuming."""
+    look_back = partial(read_back, runtime.settings.kafka_bootstrap_servers)
+    publisher = Publisher(runtime.pool, runtime.clock, runtime.wake_relay, look_back, runtime.settings.takeover_s)
     return [
-        BackgroundTask("publisher", Publisher(runtime.pool, runtime.clock, runtime.wake_relay).run),
+        BackgroundTask("publisher", publisher.run),
         BackgroundTask("last audit", partial(show_always, runtime.pool)),
     ]
 
@@ -60,19 +63,31 @@ def freeze(
     """Freeze the figures of a scope over a period; the second time nothing happens."""
     settings: ReportingSettings = load(ReportingSettings, "reporting")
 
-    async def carry_out() -> Frozen | NotOver:
-        async with open_runtime(settings) as runtime, runtime.pool.acquire() as tx, tx.transaction(isolation="repeatable_read"):
-            return await periods.freeze(tx, scope, period(code), now())
-
     try:
-        outcome = asyncio.run(carry_out())
+        over = period(code)
     except UnknownPeriod as error:
-        raise typer.BadParameter(str(error)) from error
-    if isinstance(outcome, NotOver):
-        typer.echo(f"{code} is not over; it can be frozen from {outcome.ends_at.isoformat()} on", err=True)
-        raise typer.Exit(1)
+        raise _refused(str(error)) from error
+
+    async def carry_out() -> Frozen | NotFrozen:
+        async with open_runtime(settings) as runtime, runtime.pool.acquire() as tx, tx.transaction(isolation="repeatable_read"):
+            return await periods.freeze(tx, scope, over, now())
+
+    outcome = asyncio.run(carry_out())
+    match outcome:
+        case UnknownNode():
+            raise _refused("the territory has no such node, or the register has not arrived yet; write VN, VN/51 or VN/51/23377")
+        case BeforeMovement():
+            raise _refused(f"{code} was over before the movement began on {MOVEMENT_BEGAN.isoformat()}; there is nothing to report")
+        case NotOver(ends_at):
+            raise _refused(f"{code} is not over; it can be frozen from {ends_at.isoformat()} on")
     state = "was frozen before" if outcome.already else "is frozen now"
     typer.echo(f"report {outcome.report.report_id} on {scope} {code} {state}: {outcome.report.figures} figures, sha256 {outcome.report.sha256}")
+
+
+def _refused(reason: str) -> typer.Exit:
+    """Say in one sentence why nothing was frozen."""
+    typer.echo(f"nothing was frozen: {reason}", err=True)
+    return typer.Exit(2)
 
 
 def audit(

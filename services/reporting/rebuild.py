@@ -1,8 +1,9 @@
 """Make all figures again from the topics, beside live traffic, compare, and switch in one transaction.
 
 The rebuild runs the very handlers that run live, on tables of their own (schema `rebuild`). When it has caught up, it
-keeps live folds waiting for a moment, reads the last records, compares document by document and cell by cell, and swaps
-the tables. The live consumers' offset rows are not touched: both sides stand at the same offsets at that moment.
+keeps live folds waiting for a moment, reads the last records, applies what was redriven, compares document by document
+and cell by cell, and swaps the tables. The live consumers' offset rows are not touched: both sides stand at the same
+offsets at that moment.
 """
 
 import hashlib
@@ -20,6 +21,7 @@ from services.reporting.figures.handlers import Folding
 from shared.chassis.database import Pool, Tx
 from shared.chassis.dead_letters import RawRecord
 from shared.chassis.decode import decode
+from shared.chassis.letters.store import redriven
 from shared.chassis.migrations import find
 from shared.contracts.assessment import ENTITIES as COMPLETIONS
 from shared.contracts.enrollment import ENTITIES, REGISTERS
@@ -37,6 +39,11 @@ BATCH = 5000
 
 CLOSE = 2000
 """The rebuild may keep live folds waiting once it is at most this many records behind."""
+
+_SET_ASIDE = """
+SELECT topic, partition, record_offset FROM public.dead_letter JOIN public.consumed_offset USING (consumer_group, topic, partition, era)
+WHERE consumer_group = 'reporting'
+"""
 
 _TYPES = by_name(ENTITIES, REGISTERS, COMPLETIONS)
 _TOPICS = (REGISTRY_EVENTS, ENROLLMENT_EVENTS, ASSESSMENT_EVENTS)
@@ -87,6 +94,7 @@ async def rebuild(pool: Pool, bootstrap_servers: Sequence[str], progress: Progre
                 await connection.execute("SET LOCAL idle_in_transaction_session_timeout = 0")
                 await store.alone(connection)
                 await work.apply(await work.targets())
+                await work.apply_redriven()
                 live, made = await _digest(connection, "public"), await _digest(connection, "rebuild")
                 await _switch(connection)
             return Rebuilt(live, made, work.records, time.monotonic() - started)
@@ -122,7 +130,7 @@ class _Work:
 
     async def apply(self, targets: dict[TopicPartition, int]) -> None:
         """Read and fold everything before these offsets."""
-        rows = await self._connection.fetch("SELECT topic, partition, record_offset FROM public.dead_letter WHERE consumer_group = 'reporting'")
+        rows = await self._connection.fetch(_SET_ASIDE)
         self._dead = {(row["topic"], row["partition"], row["record_offset"]) for row in rows}
         for place in targets:
             self._consumer.resume(place)
@@ -134,7 +142,8 @@ class _Work:
                 if len(wanted) < len(records):
                     self._consumer.seek(place, targets.get(place, 0))
                 batch.extend(wanted)
-            await self._fold(batch)
+            # What was set aside is in no figure; what was applied after all comes last.
+            await self._fold([record for record in batch if (record.topic, record.partition, record.offset) not in self._dead])
             for place in list(missing):
                 # Compaction and markers leave holes, so the fetch position counts, not the last record.
                 self._at[place] = min(await self._consumer.position(place), targets[place])
@@ -142,13 +151,14 @@ class _Work:
                     missing.discard(place)
                     self._consumer.pause(place)
 
+    async def apply_redriven(self) -> None:
+        """Fold what was set aside and applied after all, as it was mended. Live folds must wait, or one more could come."""
+        async for records in redriven(self._connection, "reporting", [topic.name for topic in _TOPICS]):
+            await self._fold(records)
+
     async def _fold(self, records: Sequence[RawRecord]) -> None:
-        events = []
-        for record in records:
-            # What was set aside is in no figure. A record that only this code refuses must stop the rebuild, so no except here.
-            event = None if (record.topic, record.partition, record.offset) in self._dead else decode(record, _TYPES)
-            if event is not None:
-                events.append(event)
+        # A record that only this code refuses must stop the rebuild, so no except here.
+        events = [event for record in records if (event := decode(record, _TYPES)) is not None]
         self.records += len(records)
         registers = [event for event in events if event.topic == REGISTRY_EVENTS.name]
         entities = [event for event in events if event.topic != REGISTRY_EVENTS.name]

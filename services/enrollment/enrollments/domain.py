@@ -21,7 +21,7 @@ class EnrollmentState:
         course: None until the registration itself is known.
         status: AWAITING before that; CANCELLED while withdrawn; VOIDED while it should never have been.
         registered_at: when the registration was made.
-        started_at: earliest activity while not withdrawn.
+        started_at: earliest activity, unless it came after the withdrawal in force.
         withdrawn_at: since when withdrawn, while that is in force.
     """
 
@@ -36,15 +36,17 @@ class EnrollmentState:
 def merge(facts: Iterable[Fact]) -> EnrollmentState:
     """Fold the set of an enrollment's facts; copies, order of arrival and splits into batches cannot matter.
 
-    The earliest registration counts. An activity starts participation unless the enrollment is withdrawn at that moment;
-    it may be earlier than the registration, which offices often enter late. A reinstatement takes back the withdrawal
-    and the voiding in force. Source: domain.md 4.3 B and cases 3 to 6 of 4.5.
+    First it is found which withdrawals and voidings stand: a reinstatement takes back those before it, as if they had not
+    been. The earliest registration counts. The earliest activity starts participation, unless it comes after a withdrawal
+    that stands; it may be earlier than the registration, which offices often enter late. Source: the corrections in
+    docs/indicators.md.
     """
     ordered = sorted(facts, key=true_order)
+    taken_back = max((at for at, fact in enumerate(ordered) if fact.kind is Kind.ENROLLMENT_REINSTATED), default=-1)
     course: str | None = None
     registered_at = started_at = withdrawn_at = None
     voided = False
-    for fact in ordered:
+    for at, fact in enumerate(ordered):
         match fact.kind:
             case Kind.ENROLLMENT_REGISTERED:
                 if registered_at is None:
@@ -53,11 +55,12 @@ def merge(facts: Iterable[Fact]) -> EnrollmentState:
                 if started_at is None and withdrawn_at is None:
                     started_at = fact.occurred_at
             case Kind.ENROLLMENT_WITHDRAWN:
-                withdrawn_at = withdrawn_at or fact.occurred_at
+                if at > taken_back:
+                    withdrawn_at = withdrawn_at or fact.occurred_at
             case Kind.ENROLLMENT_VOIDED:
-                voided = True
+                voided = voided or at > taken_back
             case Kind.ENROLLMENT_REINSTATED:
-                withdrawn_at, voided = None, False
+                pass
             case _:
                 raise ValueError(f"{fact.kind.name} is no fact about an enrollment")
     return EnrollmentState(ordered[0].person_ref, course, _status(registered_at, withdrawn_at, voided), registered_at, started_at, withdrawn_at)

@@ -1,4 +1,4 @@
-"""Bring enrollments up to date with their facts and announce those that are different now."""
+"""Bring enrollments up to date with their facts and announce those that are different now or may have been told otherwise (decision 0011)."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -29,13 +29,15 @@ _TYPES = {
 }
 
 
-async def settle(tx: Tx, fresh: Sequence[Fact], at: datetime) -> list[Announcement]:
+async def settle(tx: Tx, fresh: Sequence[Fact], at: datetime, since: int = 0) -> list[Announcement]:
     """Fold the enrollments that new facts tell of; store and return what is different.
 
     Args:
         tx: the transaction that stored the facts.
         fresh: facts that are new, all about enrollments.
         at: now.
+        since: what was announced before this version is announced again when a new fact touches it, even unchanged: a
+            database that is lost may have announced something else meanwhile (decision 0011).
     """
     by_enrollment: dict[UUID, list[Fact]] = {}
     for fact in fresh:
@@ -47,11 +49,11 @@ async def settle(tx: Tx, fresh: Sequence[Fact], at: datetime) -> list[Announceme
     events: list[Announcement] = []
     for enrollment_id, facts in by_enrollment.items():
         before, state = known.get(enrollment_id), merge(facts)
-        if before is not None and before.state == state:
+        if before is not None and before.state == state and before.version >= since:
             continue
         enrollment = StoredEnrollment(enrollment_id, state, next_version(before.version if before else None, at))
         (added if before is None else updated).append(enrollment)
-        events.append(_event(enrollment, _TYPES[change(before.state if before else None, state)], at))
+        events.append(_event(enrollment, _TYPES[change(before.state if before and before.state != state else None, state)], at))
     await store.add(tx, added)
     await store.update(tx, updated)
     return events

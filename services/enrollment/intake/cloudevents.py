@@ -3,9 +3,11 @@
 Source: CloudEvents HTTP protocol binding 1.0.2, sections 3.1 (binary), 3.2 (structured), 3.3 (batched).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import unquote
 
 import msgspec
 from pydantic import BaseModel, ValidationError
@@ -57,11 +59,28 @@ class NotAccepted:
 
 def binary(headers: Mapping[str, str], body: bytes, clock: Clock) -> Accepted | NotAccepted:
     """Read one event whose attributes are headers `ce-<name>` and whose body is the data."""
-    attributes: dict[str, Any] = {name[3:]: value for name, value in headers.items() if name.startswith("ce-")}
+    told = {name[3:]: value for name, value in headers.items() if name.startswith("ce-")}
+    attributes: dict[str, Any] = {name: _unescaped(value) for name, value in told.items()}
+    wrong = [name for name, value in attributes.items() if value is None]
+    if wrong:
+        reason = "write whatever is not printable ASCII as percent-encoded UTF-8"
+        return NotAccepted(None, "invalid_attribute", tuple({"field": name, "reason": reason} for name in wrong))
     attributes["datacontenttype"] = headers.get("content-type", "application/json")
-    if "traceparent" in headers:
-        attributes["traceparent"] = headers["traceparent"]
     return _read(attributes, body, clock)
+
+
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"')
+_QUOTED_PAIR = re.compile(r"\\(.)")
+
+
+def _unescaped(value: str) -> str | None:
+    """The attribute that a header value stands for (3.1.3.2): quotes, then percent-encoding; None where it stands for none."""
+    if _QUOTED.fullmatch(value):
+        value = _QUOTED_PAIR.sub(r"\1", value[1:-1])
+    try:
+        return unquote(value, errors="strict") if value.isascii() else None
+    except UnicodeDecodeError:
+        return None
 
 
 def structured(body: bytes, clock: Clock) -> Accepted | NotAccepted:
@@ -100,7 +119,7 @@ def _read(attributes: dict[str, Any], body: bytes, clock: Clock) -> Accepted | N
         return NotAccepted(event_id, "invalid_attribute", _fields(error))
     event_type = _TYPES.get(envelope.type)
     if event_type is None:
-        return NotAccepted(event_id, "unknown_type", ({"field": "type", "reason": "no contract of this name; GET /docs lists them"},))
+        return NotAccepted(event_id, "unknown_type", ({"field": "type", "reason": f"no contract of this name; there are {', '.join(_TYPES)}"},))
     if len(body) > RECORD_BYTES:
         return NotAccepted(event_id, "too_large", ({"field": "data", "reason": f"has at most {RECORD_BYTES} bytes"},))
     try:

@@ -12,7 +12,7 @@ from shared.contracts import platform
 from shared.contracts.platform import EnrollmentFact, EnrollmentRegistered, EnrollmentVoided, LearnerRegistered
 
 FUTURE_TOLERANCE = timedelta(minutes=5)
-"""How far a source's clock may run ahead (domain rule 4.4.4)."""
+"""How far a source's clock may run ahead (docs/indicators.md)."""
 
 MOVEMENT_BEGAN = datetime(2025, 3, 25, 17, tzinfo=UTC)
 """26 March 2025, 00:00 Viet Nam time: the platform's launch. Earlier facts are believed only from sources named for history."""

@@ -1,4 +1,4 @@
-"""Bring persons up to date with their facts and announce those that are different now."""
+"""Bring persons up to date with their facts and announce those that are different now or may have been told otherwise (decision 0011)."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,13 +20,15 @@ from shared.contracts.topics import ENROLLMENT_EVENTS
 _encode = msgspec.json.Encoder().encode
 
 
-async def settle(tx: Tx, fresh: Sequence[Fact], at: datetime) -> list[Announcement]:
+async def settle(tx: Tx, fresh: Sequence[Fact], at: datetime, since: int = 0) -> list[Announcement]:
     """Fold the persons that new facts tell of; store and return what is different.
 
     Args:
         tx: the transaction that stored the facts.
         fresh: facts that are new, all about persons.
         at: now.
+        since: what was announced before this version is announced again when a new fact touches it, even unchanged: a
+            database that is lost may have announced something else meanwhile (decision 0011).
     """
     by_person: dict[UUID, list[Fact]] = {}
     for fact in fresh:
@@ -38,7 +40,7 @@ async def settle(tx: Tx, fresh: Sequence[Fact], at: datetime) -> list[Announceme
     events: list[Announcement] = []
     for person_ref, facts in by_person.items():
         before, state = known.get(person_ref), merge(facts)
-        if before is not None and before.state == state:
+        if before is not None and before.state == state and before.version >= since:
             continue
         person = StoredPerson(person_ref, state, next_version(before.version if before else None, at))
         (added if before is None else updated).append(person)

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import cast
 
 import msgspec
+from pydantic import ValidationError
 
 from services.enrollment.registers import store
 from services.enrollment.registers.domain import Course, Level, TerritoryUnit
 from shared.chassis.clock import next_version
 from shared.chassis.database import Tx
 from shared.chassis.outbox import Announcement, announce
+from shared.contracts import enrollment as contracts
 from shared.contracts.enrollment import COURSE_PUBLISHED, TERRITORY_REGISTERED
 from shared.contracts.topics import REGISTRY_EVENTS
 
@@ -60,13 +62,45 @@ def read_territory(path: Path) -> list[TerritoryUnit]:
         ]
 
 
+COURSE_COLUMNS = ("code", "title", "launched_by", "course_sets")
+"""Columns of a file of courses."""
+
+
+class UnusableFile(ValueError):
+    """A file of a register cannot be used; the text says why, one sentence per mistake."""
+
+
 def read_courses(path: Path) -> list[Course]:
-    """Read courses from a CSV with the columns code, title, launched_by, course_sets (separated by semicolons)."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        return [
-            Course(row["code"], row["title"], row["launched_by"], tuple(part for part in row["course_sets"].split(";") if part))
-            for row in csv.DictReader(file)
-        ]
+    """Read courses from a CSV with the columns code, title, launched_by, course_sets (separated by semicolons).
+
+    Raises:
+        UnusableFile: it is no such file, or a course breaks the contract under which it would be announced.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            if missing := [name for name in COURSE_COLUMNS if name not in (reader.fieldnames or ())]:
+                raise UnusableFile(f"the first line names no column {', '.join(missing)}")
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UnusableFile("it is no CSV in UTF-8") from error
+    found: dict[str, Course] = {}
+    mistakes: list[str] = []
+    for line, row in rows:
+        try:
+            told = contracts.Course(
+                code=row["code"], title=row["title"], launched_by=row["launched_by"],
+                course_sets=tuple(part for part in (row["course_sets"] or "").split(";") if part), version=1,
+            )  # fmt: skip
+        except ValidationError as error:
+            mistakes += [f"line {line}: {mistake['loc'][0]}: {mistake['msg']}" for mistake in error.errors(include_url=False, include_input=False)]
+            continue
+        if told.code in found:
+            mistakes.append(f"line {line}: code: stands twice")
+        found[told.code] = Course(told.code, told.title, told.launched_by, told.course_sets)
+    if mistakes:
+        raise UnusableFile("; ".join(mistakes[:20]))
+    return list(found.values())
 
 
 def _event(kind: str, event_type: str, data: dict[str, object], version: int, at: datetime) -> Announcement:

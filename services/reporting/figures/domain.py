@@ -1,13 +1,13 @@
 """What one person contributes to the figures: the definitions of the indicators, as a pure function of all that is known.
 
-Held against domain.md 2.2:
+Held against docs/indicators.md:
 
-| id   | counts                                              | kind  | where and in which group                     |
-|------|-----------------------------------------------------|-------|----------------------------------------------|
-| I-01 | persons with a started enrollment in the course set | stock | where the person is on the day (A-stock)     |
-| I-02 | enrollments registered and not voided               | flow  | where the person was on that day (A-event)   |
-| I-04 | persons with a valid completion in the course set   | stock | A-stock                                      |
-| I-05 | (person, course) completed, the first time          | flow  | A-event                                      |
+| id   | counts                                              | kind  | where and in which group                      |
+|------|-----------------------------------------------------|-------|-----------------------------------------------|
+| I-01 | persons who started or completed one in the set     | stock | where the person is at the cut-off            |
+| I-02 | enrollments registered and not voided               | flow  | where the person was on that day              |
+| I-04 | persons with a valid completion in the course set   | stock | where the person is at the cut-off            |
+| I-05 | (person, course) completed, the first time          | flow  | where the person was on that day              |
 
 A stock is kept as differences by day: +1 where and when the property begins, −1/+1 when the person moves or changes
 groups. Its value at any cut-off is the running sum, so every calendar reads the same rows. A person is at exactly one
@@ -187,6 +187,8 @@ def claims(document: Document, register: Register) -> dict[Claim, int]:
             _earliest(took_part, sets, day_of(enrollment.started_at))
         completed_at = _valid_completion(enrollment, document.completions.get(entity_id))
         if completed_at is not None:
+            # Completing is taking part, so nobody can have completed without being counted among those who took part.
+            _earliest(took_part, sets, day_of(completed_at))
             _earliest(completed, sets, day_of(completed_at))
             _earliest(first_completion, (enrollment.course or "",), day_of(completed_at))
     for course, day in first_completion.items():
@@ -199,7 +201,7 @@ def claims(document: Document, register: Register) -> dict[Claim, int]:
 
 
 def _valid_completion(enrollment: EnrollmentRow, completion: CompletionRow | None) -> int | None:
-    """When the enrollment was completed, if that counts: a withdrawal in force makes a later completion impossible (case 4)."""
+    """When the enrollment was completed, if that counts: a withdrawal in force makes a later completion impossible."""
     if completion is None or completion.completed_at is None:
         return None
     withdrawn_at = enrollment.withdrawn_at

@@ -193,7 +193,9 @@ SET title = excluded.title, launched_by = excluded.launched_by, course_sets = ex
 WHERE excluded.version > course.version
 """
 
-_RAISE_VERSION = "UPDATE register_version SET version = version + 1"
+# Never below the wall clock: a database that was restored to an earlier moment must not reach a number that a process
+# which lived through it still holds for the newer registers.
+_RAISE_VERSION = "UPDATE register_version SET version = greatest(version + 1, (extract(epoch FROM clock_timestamp()) * 1e6)::bigint)"
 
 
 async def put_territory(tx: Tx, units: Sequence[tuple[str, str, str, str, str, int]]) -> None:

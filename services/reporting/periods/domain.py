@@ -1,10 +1,11 @@
 """The reporting calendar of Decree 09/2019/ND-CP, article 12: a month runs from the 15th of the month before to its 14th.
 
-Source: domain.md 2.3. All days are Viet Nam calendar days, both ends inclusive; a period ends at 24:00 of its last day.
+Source: Decree 09/2019/NĐ-CP, article 12. All days are Viet Nam calendar days, both ends inclusive; a period ends at 24:00 of its last day.
 """
 
 import re
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -15,6 +16,9 @@ VIET_NAM_OFFSET = timedelta(hours=7)
 
 REPORTS = uuid.UUID("6f0c1b52-6c0e-5b7e-9d0e-6d2f4a1f8a35")
 """Namespace of report ids."""
+
+MOVEMENT_BEGAN = date(2025, 3, 26)
+"""The day the movement began (docs/indicators.md); a period that was over before has nothing to report."""
 
 FIRST_DAY = date(1999, 12, 15)
 """First day of the first period that has a code."""
@@ -40,23 +44,6 @@ class Period:
     def ends_at(self) -> datetime:
         """The cut-off, 24:00 Viet Nam time of the last day, as an instant."""
         return datetime.combine(self.last_day + timedelta(days=1), time(), UTC) - VIET_NAM_OFFSET
-
-    @property
-    def title_vi(self) -> str:
-        """What officials call it."""
-        year, rest = self.code[:4], self.code[4:]
-        numerals = {"1": "I", "2": "II", "3": "III", "4": "IV"}
-        match rest[:1]:
-            case "M":
-                return f"Tháng {int(rest[1:]):02d}/{year}"
-            case "Q":
-                return f"Quý {numerals[rest[1]]}/{year}"
-            case "H":
-                return f"6 tháng đầu năm {year}"
-            case "N":
-                return f"9 tháng năm {year}"
-            case _:
-                return f"Năm {year}"
 
 
 class UnknownPeriod(ValueError):
@@ -110,7 +97,7 @@ FigureRow = tuple[str, str, str, int, int, int, int, int, int]
 """indicator, course set, node and the six counters."""
 
 
-def canonical(rows: "list[FigureRow]") -> bytes:
+def canonical(rows: Sequence[FigureRow]) -> bytes:
     """Figures as bytes that are the same for the same figures: one line each, sorted, rows of zeros left out."""
     lines = sorted("|".join(str(part) for part in row) for row in rows if any(row[-WIDTH:]))
     return "\n".join(lines).encode()

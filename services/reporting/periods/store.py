@@ -1,7 +1,7 @@
 """The tables of reports, and figures as they stand over a period."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from uuid import UUID
@@ -28,11 +28,13 @@ class FrozenReport:
     version: int
 
 
+# The nodes below one are those that begin with its path and a slash; in this column's order they end where '0', the
+# character after the slash, begins. A pattern would take what stands in the scope as its own.
 _FIGURES = """
 SELECT indicator, course_set, node, sum(n_all)::bigint, sum(n_cit)::bigint, sum(n_stu)::bigint,
     sum(n_pub)::bigint, sum(n_ent)::bigint, sum(n_ungrouped)::bigint
 FROM figure
-WHERE (node = $1 OR node LIKE $1 || '/%') AND day <= $3 AND (indicator = ANY($4::text[]) OR day >= $2)
+WHERE (node = $1 OR (node > $1 || '/' AND node < $1 || '0')) AND day <= $3 AND (indicator = ANY($4::text[]) OR day >= $2)
 GROUP BY indicator, course_set, node
 ORDER BY indicator, course_set, node
 """
@@ -124,8 +126,8 @@ RETURNING report_id
 _REPORT_FIGURE_COLUMNS = ("report_id", "indicator", "course_set", "node", "n_all", "n_cit", "n_stu", "n_pub", "n_ent", "n_ungrouped")
 
 
-async def add(tx: Tx, new: FrozenReport, rows: Sequence[FigureRow]) -> bool:
-    """Store a report with its figures; False when it is there already, and then nothing is changed."""
+async def add(tx: Tx, new: FrozenReport, rows: Sequence[FigureRow], names: Mapping[str, str]) -> bool:
+    """Store a report with its figures and the names of its nodes; False when it is there already, and then nothing is changed."""
     stored = await tx.fetchval(
         _ADD, new.report_id, new.definition, new.scope, new.period, new.first_day, new.last_day, new.frozen_at,
         json.dumps(new.data_as_of), new.figures, new.sha256, new.version,
@@ -133,6 +135,9 @@ async def add(tx: Tx, new: FrozenReport, rows: Sequence[FigureRow]) -> bool:
     if stored is None:
         return False
     await tx.copy_records_to_table("report_figure", columns=_REPORT_FIGURE_COLUMNS, records=[(new.report_id, *row) for row in rows])
+    await tx.copy_records_to_table(
+        "report_place", columns=("report_id", "node", "name"), records=[(new.report_id, node, name) for node, name in names.items()]
+    )
     return True
 
 
@@ -147,6 +152,14 @@ async def report_figures(tx: Tx, report_id: UUID) -> list[FigureRow]:
     return [tuple(row) for row in await tx.fetch(_REPORT_FIGURES, report_id)]
 
 
+_REPORT_NAMES = "SELECT node, name FROM report_place WHERE report_id = $1"
+
+
+async def report_names(tx: Tx, report_id: UUID) -> dict[str, str]:
+    """The names of a frozen report's nodes, as they were when it was frozen."""
+    return {row[0]: row[1] for row in await tx.fetch(_REPORT_NAMES, report_id)}
+
+
 _MARK_ALL = """
 INSERT INTO figure_change (indicator, course_set, node, day)
 SELECT DISTINCT indicator, course_set, node, $1::date FROM figure WHERE length(node) < 7 OR node LIKE '%/?'
@@ -156,6 +169,14 @@ SELECT DISTINCT indicator, course_set, node, $1::date FROM figure WHERE length(n
 async def mark_for_publication(tx: Tx, since: date) -> None:
     """Have all cells of nation and provinces published again from this day's period on: they are final now."""
     await tx.execute(_MARK_ALL, since)
+
+
+_COURSE_SETS = "SELECT DISTINCT unnest(course_sets) FROM course ORDER BY 1"
+
+
+async def course_sets(tx: Tx) -> list[str]:
+    """The sets that the course register names, besides the one of every course."""
+    return [row[0] for row in await tx.fetch(_COURSE_SETS)]
 
 
 _PLACES = "SELECT code, level, name, type, province FROM territory_unit ORDER BY code"

@@ -6,7 +6,7 @@ Publication is not part of the fold: the fold marks cells, one process at a time
 import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -16,12 +16,13 @@ from services.reporting import metrics
 from services.reporting.periods.domain import VIET_NAM_OFFSET, FigureRow, Period, quarter_of, quarters
 from services.reporting.periods.store import hold
 from services.reporting.publication import store
+from services.reporting.publication.read_back import Seen
 from services.reporting.publication.store import Marked
 from shared.chassis.clock import Clock, next_version
-from shared.chassis.database import Pool, Tx
+from shared.chassis.database import TAKEOVER_S, Pool, Tx, connection
 from shared.chassis.errors import is_transient
 from shared.chassis.lease import Lease
-from shared.chassis.outbox import Announcement, announce
+from shared.chassis.outbox import Announcement, announce, waits
 from shared.contracts.reporting import FIGURE_PUBLISHED
 from shared.contracts.topics import FIGURES
 
@@ -32,16 +33,21 @@ EVERY_S = 2.0
 
 _encode = msgspec.json.Encoder().encode
 
+ReadBack = Callable[[datetime], Awaitable[Mapping[str, Seen]]]
+"""Gives the cells that were published since about a moment."""
+
 
 class Publisher:
     """The publishing loop of one worker; of all workers one publishes at a time."""
 
-    def __init__(self, pool: Pool, clock: Clock, wake_relay: Callable[[], None]) -> None:
+    def __init__(self, pool: Pool, clock: Clock, wake_relay: Callable[[], None], read_back: ReadBack, takeover_s: float = TAKEOVER_S) -> None:
         self._pool = pool
         self._clock = clock
         self._wake_relay = wake_relay
-        self._lease = Lease(pool, "publisher")
+        self._lease = Lease(pool, "publisher", takeover_s)
         self._open: Period | None = None
+        self._read_back = read_back
+        self._knows = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Publish until `stop` is set."""
@@ -53,28 +59,45 @@ class Publisher:
                 if not is_transient(error):
                     raise
                 log.warning("publication is tried again", extra={"error": type(error).__name__})
+                self._knows = False  # the database that comes back may be an earlier one
             with suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), EVERY_S)
 
     async def publish(self) -> int:
-        """Announce every marked cell whose value is another than was published; returns how many."""
+        """Announce every marked cell whose value is another than was published; returns how many.
+
+        The first round after a start, or after the database was away, begins with reading back what subscribers hold: what
+        the tables believe to be published may be what was, before they were restored to an earlier moment (decision 0011).
+        """
+        seen = {} if self._knows else await self._look_back()
+        if seen is None:
+            return 0
         now = self._clock()
         current = quarter_of((now + VIET_NAM_OFFSET).date())
         # One snapshot for marks and figures. A publisher that was frozen and lost its lease fails here, because the rows
         # it would write have been written since its snapshot: an old value never follows a new one.
-        async with self._pool.acquire() as tx, tx.transaction(isolation="repeatable_read"):
+        async with connection(self._pool) as tx, tx.transaction(isolation="repeatable_read"):
             await hold(tx)
             if current != self._open:
                 await store.open_quarter(tx, current)
+            await store.adopt(tx, seen)
             marked = await store.take_marks(tx)
             events = await _events(tx, marked, now, current, await store.frozen_periods(tx)) if marked else []
             await announce(tx, events)
-        self._open = current
+        self._open, self._knows = current, True
         if not events:
             return 0
         self._wake_relay()
         metrics.PUBLISHED.inc(len(events))
         return len(events)
+
+    async def _look_back(self) -> Mapping[str, Seen] | None:
+        """What subscribers hold that the tables may not know of; None while the outbox still holds cells from before."""
+        async with connection(self._pool) as tx:
+            if await waits(tx, FIGURES):
+                return None
+            since = await store.newest(tx)
+        return await self._read_back(since)
 
 
 async def _events(tx: Tx, marked: list[Marked], now: datetime, current: Period, frozen: frozenset[str]) -> list[Announcement]:

@@ -1,13 +1,17 @@
 """The tables of publication: which cells changed, what was last published of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 
 from services.reporting.figures.domain import STOCKS
 from services.reporting.periods.domain import FigureRow, Period
 from services.reporting.periods.store import mark_for_publication
+from services.reporting.publication.read_back import Seen
 from shared.chassis.database import Tx
+
+NEVER = datetime(1970, 1, 2, tzinfo=UTC)
+"""Before anything was published."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,44 @@ SELECT indicator, course_set, node, min(day) AS day FROM taken GROUP BY indicato
 async def take_marks(tx: Tx) -> list[Marked]:
     """Take the marks; they come back if the transaction rolls back."""
     return [Marked(*row) for row in await tx.fetch(_TAKE)]
+
+
+_NEWEST = "SELECT to_timestamp(max(version) / 1e6) FROM published_figure"
+
+
+async def newest(tx: Tx) -> datetime:
+    """When something was last published, as far as the table knows."""
+    return await tx.fetchval(_NEWEST) or NEVER
+
+
+# The digest of what the table did not know of equals none, so the cell is published with what is true.
+_ADOPT = """
+WITH told AS (
+    SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::date[]) AS told (cell, last_version, highest_version, day)
+), adopted AS (
+    INSERT INTO published_figure (cell, digest, version)
+    SELECT cell, ''::bytea, highest_version FROM told ORDER BY cell
+    ON CONFLICT (cell) DO UPDATE SET digest = excluded.digest, version = excluded.version
+    WHERE excluded.version > published_figure.version
+        OR excluded.version > (SELECT last_version FROM told WHERE told.cell = published_figure.cell)
+    RETURNING cell
+)
+INSERT INTO figure_change (indicator, course_set, node, day)
+SELECT split_part(cell, '/', 1), split_part(cell, '/', 2), substring(cell FROM '^[^/]+/[^/]+/(.+)/[^/]+$'), day
+FROM adopted JOIN told USING (cell)
+"""
+
+
+async def adopt(tx: Tx, seen: Mapping[str, Seen]) -> None:
+    """Take note of what subscribers hold, and have cells published whose last record is not what the table believes."""
+    if seen:
+        await tx.execute(
+            _ADOPT,
+            list(seen),
+            [one.last_version for one in seen.values()],
+            [one.highest_version for one in seen.values()],
+            [one.period_from for one in seen.values()],
+        )
 
 
 _IS_PUBLISHED = "SELECT EXISTS (SELECT FROM published_figure WHERE cell LIKE '%/' || $1)"

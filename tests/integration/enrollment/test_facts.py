@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -125,3 +126,26 @@ async def test_a_database_restored_to_the_past_announces_the_same_ids_with_highe
     ids = ("person_ref", "enrollment_id", "fact_id")
     assert [[event.get(name) for name in ids] for event in before] == [[event.get(name) for name in ids] for event in after]
     assert all(a["version"] > b["version"] for a, b in zip(after, before, strict=True) if "version" in a)
+
+
+def changed_and_back() -> list[Received[Any]]:
+    """Withdrawn, and the withdrawal taken back: as a whole they change nothing."""
+    return [
+        told(platform.ENROLLMENT_WITHDRAWN, 4, occurred_at="2026-06-03T00:00:00Z"),
+        told(platform.ENROLLMENT_REINSTATED, 5, occurred_at="2026-06-04T00:00:00Z"),
+    ]
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_what_a_lost_database_announced_is_put_right_although_the_restored_one_sees_no_change(pool: Pool, guarded: bool) -> None:
+    await handle(pool, story())
+    withdrawal, reinstatement = changed_and_back()
+    # The lost database announced the withdrawal as well; readers hold that. The restored one reads both facts together.
+    version_of_the_lost_one = int((NOW + timedelta(hours=1)).timestamp() * 1_000_000)
+    taken_over_at = version_of_the_lost_one + 1 if guarded else 0
+    again = [replace(record, taken_over_at=taken_over_at) for record in (withdrawal, reinstatement)]
+    await handle(pool, again, NOW + timedelta(hours=2))
+    said = [event for event in await announced(pool) if event.get("version", 0) > version_of_the_lost_one]
+    assert [event["status"] for event in said] == (["ACTIVE"] if guarded else [])
+    await handle(pool, [replace(told(platform.ENROLLMENT_STARTED, 6), taken_over_at=taken_over_at)], NOW + timedelta(hours=3))
+    assert len([event for event in await announced(pool) if event.get("version", 0) > version_of_the_lost_one]) <= 2, "once per takeover"

@@ -2,19 +2,25 @@
 
 import hashlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
 
 from services.enrollment.api import create_router
 from services.enrollment.settings import EnrollmentSettings
+from shared.chassis import outbox
 from shared.chassis.database import Pool
+from shared.chassis.decode import decode
 from shared.chassis.health import Health
 from shared.chassis.http import create_api
 from shared.chassis.service import Runtime
 from shared.chassis.settings import ApiKey
+from shared.contracts import platform
+from shared.contracts.envelope import by_name
 
 pytestmark = pytest.mark.service("enrollment")
 
@@ -100,6 +106,78 @@ async def test_bad_input_gets_a_problem_document_and_nothing_is_stored(
     assert not field or field in [error["field"] for error in told["errors"]]
     assert "Traceback" not in answer.text
     assert await _stored(pool) == []
+
+
+@dataclass
+class _Record:
+    """A record as the relay would write it."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes]]
+    topic: str = "platform-events"
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+
+
+ODD = "/p\u00a0\u200bnền"
+"""A source of letters that print and of some that do not."""
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "wanted"),
+    [
+        ("ce-source", quote(ODD, safe="/"), ODD),
+        ("ce-source", '"/p%20\\"q\\""', '/p "q"'),
+        ("ce-id", "100%", "100%"),
+        ("content-type", "Application/JSON; charset=UTF-8", None),
+        ("traceparent", "somebody else's", None),
+    ],
+)
+async def test_what_http_takes_as_an_attribute_is_taken_from_kafka_too(
+    client: httpx.AsyncClient, pool: Pool, name: str, value: str, wanted: str | None
+) -> None:
+    headers = {"content-type": "application/json", "ce-specversion": "1.0", "ce-id": "1", "ce-source": "/p", "ce-type": REGISTERED, name: value}
+    answer = await client.post("/v1/events", content=json.dumps(_event()["data"]), headers=headers)
+    assert answer.status_code == 202, answer.text
+    async with pool.acquire() as connection:
+        (row,) = [row for row in await outbox.pending(connection, 10) if row.topic == "platform-events"]
+    read = decode(_Record(row.key, row.value, row.headers), by_name(platform.FACTS))
+    assert read is not None
+    assert wanted in (None, read.id, read.source)
+
+
+@pytest.mark.parametrize("source", ["/nền".encode(), b"/p%00", b"/p%0A", b"/p%FF", b"", b"/" + b"p" * 200])
+async def test_an_attribute_that_no_later_reader_takes_is_refused_at_the_door(client: httpx.AsyncClient, pool: Pool, source: bytes) -> None:
+    headers = [(b"content-type", b"application/json"), (b"ce-specversion", b"1.0"), (b"ce-id", b"1"), (b"ce-type", REGISTERED.encode())]
+    answer = await client.post("/v1/events", content=json.dumps(_event()["data"]), headers=[*headers, (b"ce-source", source)])
+    assert (answer.status_code, [error["field"] for error in answer.json()["errors"]]) == (422, ["source"])
+    assert await _stored(pool) == []
+
+
+async def test_an_unknown_type_is_answered_with_those_that_are_known(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/v1/events", content=json.dumps(_event(type="vn.hocvu.platform.exam.passed.v1")), headers=STRUCTURED)
+    assert all(known.name in answer.json()["errors"][0]["reason"] for known in platform.FACTS)
+
+
+@pytest.mark.parametrize(
+    ("path", "changes"),
+    [
+        ("AAA", {"title": "a\nb"}),
+        ("AAA", {"title": "a\x00b"}),
+        ("AAA", {"title": ""}),
+        ("AAA", {"launched_by": "B\x7fD"}),
+        ("AAA", {"course_sets": ["KH\x00"]}),
+        ("A%00A", {}),
+        ("kho%C3%A1%20h%E1%BB%8Dc", {}),
+    ],
+)
+async def test_a_course_that_could_not_be_announced_is_not_entered(client: httpx.AsyncClient, pool: Pool, path: str, changes: dict[str, Any]) -> None:
+    before = await pool.fetch("SELECT * FROM course")
+    answer = await client.put(f"/v1/registers/courses/{path}", json={"title": "B", "launched_by": "BXD", **changes})
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert await pool.fetch("SELECT * FROM course") == before
 
 
 async def test_a_bad_item_of_a_batch_does_no_harm_to_its_neighbours(client: httpx.AsyncClient, pool: Pool) -> None:

@@ -111,7 +111,7 @@ async def test_a_mail_arrives_in_vietnamese_and_whole(pool: Pool, post: Post, de
     await _deliver_all(deliverer)
     mail = next(one for one in post.mails if one["To"] == "so-51@hocvu.example")
     body = mail.get_content()
-    assert mail["Subject"] == "Đã chốt số liệu báo cáo 2026Q3"
+    assert mail["Subject"] == "Đã chốt số liệu báo cáo Quý III/2026"
     assert mail["Auto-Submitted"] == "auto-generated"
     assert "Kính gửi: Sở Khoa học và Công nghệ Quảng Ngãi" in body
     assert "15/06/2026 - 14/09/2026" in body

@@ -35,16 +35,23 @@ async def call(env: Mapping[str, str], *arguments: str) -> tuple[int, str, str]:
     return child.returncode or 0, output.decode(), errors.decode()
 
 
-async def test_freeze_says_what_it_did_and_why_not(env: dict[str, str]) -> None:
+async def test_freeze_says_what_it_did_and_why_not(env: dict[str, str], pool: Pool) -> None:
     status, told, _ = await call(env, "freeze", "--period", "2026Q2")
     assert (status, "is frozen now" in told) == (0, True)
     status, told, _ = await call(env, "freeze", "--period", "2026Q2")
     assert (status, "was frozen before" in told) == (0, True)
-    status, _, errors = await call(env, "freeze", "--period", "2099Q4")
-    assert (status, "can be frozen from 2099-12-14T17:00:00+00:00 on" in errors) == (1, True)
-    status, _, errors = await call(env, "freeze", "--period", "2026Q5")
-    assert status == 2
-    assert "Traceback" not in errors
+    for arguments, reason in (
+        (("--period", "2099Q4"), "can be frozen from 2099-12-14T17:00:00+00:00 on"),
+        (("--period", "2026Q5"), "No period of the calendar has this code"),
+        (("--period", "2000Q1"), "before the movement began on 2025-03-26"),
+        (("--period", "2026Q2", "--scope", "VN/%"), "no such node"),
+        (("--period", "2026Q2", "--scope", "foo"), "no such node"),
+    ):
+        status, _, errors = await call(env, "freeze", *arguments)
+        sentences = [line for line in errors.splitlines() if not line.startswith("{")]
+        assert (status, len(sentences)) == (2, 1), errors
+        assert reason in sentences[0]
+    assert await pool.fetchval("SELECT count(*) FROM report") == 1
 
 
 async def test_audit_fails_loudly_and_rebuild_mends(env: dict[str, str], pool: Pool) -> None:

@@ -75,11 +75,9 @@ def _slowly(story: list[Fact]) -> EnrollmentState:
     withdrawn = next((fact.occurred_at for fact in since if fact.kind is Kind.ENROLLMENT_WITHDRAWN), None)
     voided = any(fact.kind is Kind.ENROLLMENT_VOIDED for fact in since)
 
-    def withdrawn_before(index: int) -> bool:
-        before = [fact.kind for fact in line[:index] if fact.kind in (Kind.ENROLLMENT_WITHDRAWN, Kind.ENROLLMENT_REINSTATED)]
-        return bool(before) and before[-1] is Kind.ENROLLMENT_WITHDRAWN
-
-    started = next((fact.occurred_at for i, fact in enumerate(line) if fact.kind is Kind.ENROLLMENT_STARTED and not withdrawn_before(i)), None)
+    # A start at the very instant of the withdrawal ranks before it.
+    starts = [fact.occurred_at for fact in line if fact.kind is Kind.ENROLLMENT_STARTED and (withdrawn is None or fact.occurred_at <= withdrawn)]
+    started = starts[0] if starts else None
     registered = next((fact.occurred_at for fact in line if fact.kind is Kind.ENROLLMENT_REGISTERED), None)
     status = "VOIDED" if voided else "AWAITING" if registered is None else "CANCELLED" if withdrawn else "ACTIVE"
     return EnrollmentState(WHO, "AAA" if registered else None, status, registered, started, withdrawn)  # type: ignore[arg-type]
@@ -90,6 +88,25 @@ def test_withdrawal_before_the_first_activity_leaves_no_participation_and_after_
     after = merge_enrollment([told(Kind.ENROLLMENT_REGISTERED, 1, course="A"), told(Kind.ENROLLMENT_STARTED, 2), told(Kind.ENROLLMENT_WITHDRAWN, 3)])
     assert (before.status, before.started_at) == ("CANCELLED", None)
     assert (after.status, after.started_at) == ("CANCELLED", BEGIN + timedelta(days=2))
+
+
+def test_what_was_taken_back_is_as_if_it_had_not_been_in_any_order_of_arrival() -> None:
+    kept = [told(Kind.ENROLLMENT_REGISTERED, 1, course="A"), told(Kind.ENROLLMENT_STARTED, 5)]
+    mistakes = [told(Kind.ENROLLMENT_WITHDRAWN, 3), told(Kind.ENROLLMENT_WITHDRAWN, 4), told(Kind.ENROLLMENT_VOIDED, 4, reason="error")]
+    story = [*kept, *mistakes, told(Kind.ENROLLMENT_REINSTATED, 6)]
+    assert {merge_enrollment(order) for order in itertools.permutations(story)} == {merge_enrollment(kept)}
+    assert merge_enrollment(story[:-1]).started_at is None
+    # Withdrawn again after that: the activity was before the withdrawal that stands.
+    again = merge_enrollment([*story, told(Kind.ENROLLMENT_WITHDRAWN, 7)])
+    assert (again.started_at, again.withdrawn_at) == (BEGIN + timedelta(days=5), BEGIN + timedelta(days=7))
+
+
+@settings(max_examples=300)
+@given(facts)
+def test_a_reinstatement_leaves_what_the_story_without_withdrawals_and_voidings_tells(story: list[Fact]) -> None:
+    taken_back = (Kind.ENROLLMENT_WITHDRAWN, Kind.ENROLLMENT_VOIDED)
+    end = told(Kind.ENROLLMENT_REINSTATED, 9)
+    assert merge_enrollment([*story, end]) == merge_enrollment([*(fact for fact in story if fact.kind not in taken_back), end])
 
 
 def test_an_activity_known_before_its_registration_waits() -> None:

@@ -6,10 +6,12 @@ from uuid import UUID
 
 import pytest
 from jinja2 import UndefinedError
+from pydantic import ValidationError
 
 from services.notifications import wording
 from services.notifications.domain import AnswerLost, Later, Never, Outcome, Recipient, Sent, concerns, message_id, mistakes, next_state, pause
 from services.notifications.main import RECIPIENTS_CSV, read_recipients
+from services.notifications.settings import NotificationsSettings
 from services.notifications.wording import report_frozen
 from shared.contracts.reporting import Report
 from shared.contracts.topics import PROVINCE_CODES
@@ -73,19 +75,20 @@ def frozen(scope: str = "VN", version: int = 1) -> Report:
 
 def test_a_message_is_vietnamese_and_complete() -> None:
     title, body = report_frozen(frozen(), OFFICE, "https://hocvu.example/v1/reports/")
-    assert title == "Đã chốt số liệu báo cáo 2026Q3"
-    assert "Số liệu báo cáo 2026Q3 (15/06/2026 - 14/09/2026), phạm vi toàn quốc" in body
+    assert title == "Đã chốt số liệu báo cáo Quý III/2026"
+    assert "Số liệu báo cáo Quý III/2026 (15/06/2026 - 14/09/2026), phạm vi toàn quốc" in body
     assert "01:00 ngày 15/09/2026" in body
     assert "Kính gửi: Sở Khoa học và Công nghệ Quảng Ngãi" in body
     assert "Số dòng số liệu: 12.489" in body
     assert "a" * 64 in body
-    assert f"Xem báo cáo tại: https://hocvu.example/v1/reports/{UUID(int=7)}" in body
+    assert f"quyền truy cập hệ thống do quản trị cấp): https://hocvu.example/v1/reports/{UUID(int=7)}" in body
+    assert "điều chỉnh" not in body, "no restatement is built, so none is promised"
 
 
 def test_a_restatement_says_which_one_it_is() -> None:
     title, body = report_frozen(frozen(version=3), OFFICE, "https://hocvu.example/v1/reports")
-    assert title == "Đã chốt số liệu điều chỉnh lần 2 của báo cáo 2026Q3"
-    assert "Số liệu điều chỉnh lần 2 của báo cáo 2026Q3" in body
+    assert title == "Đã chốt số liệu điều chỉnh lần 2 của báo cáo Quý III/2026"
+    assert "Số liệu điều chỉnh lần 2 của báo cáo Quý III/2026" in body
 
 
 @pytest.mark.parametrize(
@@ -132,3 +135,11 @@ def test_the_offices_shipped_can_be_used_and_are_the_nation_s_and_every_province
 def test_an_office_that_could_not_be_told_is_refused(wrong: Recipient) -> None:
     assert mistakes([OFFICE]) == []
     assert len(mistakes([wrong])) == 1
+
+
+def test_a_lease_that_ends_while_a_mail_is_still_being_sent_is_refused() -> None:
+    told = {"kafka_bootstrap_servers": "127.0.0.1:1", "database_url": "postgresql://x", "http_port": 1, "smtp_timeout_s": 4}
+    assert NotificationsSettings.model_validate(told).delivery_lease_s == 60
+    assert NotificationsSettings.model_validate({**told, "delivery_lease_s": 8.1}).delivery_lease_s == 8.1
+    with pytest.raises(ValidationError, match="more than twice smtp_timeout_s"):
+        NotificationsSettings.model_validate({**told, "delivery_lease_s": 8})

@@ -1,4 +1,4 @@
-"""What persons contribute: hand-written cases of domain.md 4.5 and 5.3, and properties of the one path."""
+"""What persons contribute: hand-written cases of docs/indicators.md, and properties of the one path."""
 
 import random
 from datetime import UTC, date, datetime, timedelta
@@ -80,6 +80,18 @@ def test_participation_begins_on_the_day_of_the_earliest_activity() -> None:
 def test_registered_but_never_started_is_an_enrollment_and_no_participation() -> None:
     lan = Document(LAN, {b"1": enrollment(started=None)}, {})
     assert (at(lan, "I-02", BO_Y), at(lan, "I-01", BO_Y)) == (1, 0)
+
+
+def test_whoever_completed_took_part_from_that_day_on_if_nothing_was_told_of_an_earlier_activity() -> None:
+    silent = Document(LAN, {b"1": enrollment(started=None)}, {b"1": CompletionRow(1, us(8, 1))})
+    assert (at(silent, "I-01", BO_Y, until=day(7, 31)), at(silent, "I-01", BO_Y), at(silent, "I-04", BO_Y)) == (0, 1, 1)
+    told = Document(LAN, {b"1": enrollment(started=us(6, 5))}, {b"1": CompletionRow(1, us(8, 1))})
+    assert at(told, "I-01", BO_Y, until=day(6, 5)) == at(told, "I-01", BO_Y) == 1
+    late = Document(LAN, {b"1": enrollment(started=us(8, 9))}, {b"1": CompletionRow(1, us(8, 1))})
+    assert at(late, "I-01", BO_Y, until=day(8, 1)) == at(late, "I-01", BO_Y) == 1
+    for row in (enrollment(started=None, status="CANCELLED", withdrawn=us(7, 30)), enrollment(started=None, status="VOIDED")):
+        assert at(Document(LAN, {b"1": row}, {b"1": CompletionRow(1, us(8, 1))}), "I-01", BO_Y) == 0
+    assert at(Document(LAN, {b"1": enrollment(started=None)}, {b"1": CompletionRow(2, None)}), "I-01", BO_Y) == 0
 
 
 def test_a_voided_enrollment_leaves_everything() -> None:
@@ -208,6 +220,12 @@ def test_every_total_closes_and_no_stock_ever_leaves_zero_and_one_per_person(peo
             for when in sorted({row[3] for row in mine}):
                 value = sum(counts[ALL] for (i, course_set, _, d), counts in mine.items() if (i, course_set) == (indicator, "ALL") and d <= when)
                 assert value in (0, 1)
+        for when in sorted({row[3] for row in mine}):
+            taking_part, done = (
+                sum(counts[ALL] for (i, course_set, _, d), counts in mine.items() if (i, course_set) == (indicator, "ALL") and d <= when)
+                for indicator in ("I-01", "I-04")
+            )
+            assert taking_part >= done
         add_difference(EMPTY, merge(EMPTY, story), (REGISTER, REGISTER), rows)
     figures = roll_up(rows)
     for (indicator, course_set, _, when), counts in [item for item in figures.items() if item[0][2] == "VN"]:
