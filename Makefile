@@ -1,10 +1,10 @@
 # Verbs only; what is longer than a line lies in deploy/local or in a Python module.
 PYTHON := .venv/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup up down status logs reset demo test test-unit test-contract test-integration test-fault test-e2e bench lint types imports schemas check settings lock
+.PHONY: help setup up down status logs reset demo test test-unit test-contract test-integration test-fault test-e2e bench lint types imports schemas release-schemas check settings lock
 
 help: ## list the verbs
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 setup: ## make .venv and install what is missing
 	@deploy/local/bootstrap.sh
 up: setup ## start everything, or repair it; prints all addresses
@@ -27,8 +27,9 @@ test-contract: setup ## can yesterday's reader read today's event
 	@$(PYTHON) -m pytest tests/contract
 test-integration: setup ## SQL and machinery on real Kafka and PostgreSQL
 	@$(PYTHON) -m pytest tests/integration
-test-fault: setup ## kills, freezes and restarts, with negative controls
-	@$(PYTHON) -m pytest tests/fault
+test-fault: setup ## faults, with negative controls (make test-fault only=P1,DB1 seed=7; seeds=25 minutes=60; only=P2 points=all)
+	@$(PYTHON) -m pytest $(if $(only),tests/fault/test_matrix.py tests/fault/test_crash_points.py,tests/fault) $(if $(points),--crash-points '$(points)') \
+	  $(if $(only),--fault-only $(only)) $(if $(seed),--fault-seed $(seed)) $(if $(seeds),--fault-seeds $(seeds)) $(if $(minutes),--fault-minutes $(minutes))
 test-e2e: setup ## a learner's journey through all four services
 	@$(PYTHON) -m pytest tests/e2e
 bench: setup ## measure the whole way on a stack of its own
@@ -39,6 +40,8 @@ types: setup ## mypy
 	@.venv/bin/mypy
 imports: setup ## import rules
 	@.venv/bin/lint-imports
+release-schemas: setup ## promise today's schemas to readers; what breaks them is refused from then on
+	@$(PYTHON) -m shared.contracts.generate --release
 schemas: setup ## write JSON Schemas, AsyncAPI and the tables of topics and events
 	@$(PYTHON) -m shared.contracts.generate
 check: lint types imports test ## everything CI looks at

@@ -16,10 +16,14 @@ from pathlib import Path
 OULAD = Path(__file__).parent / "oulad"
 
 SOURCE = "/platforms/demo-oulad"
-"""CloudEvents source of the demo's facts; it is named for history in the settings, as some registrations lie early."""
+"""CloudEvents source of the demo's facts."""
 
-RUN_BEGINS = {"2013J": date(2025, 5, 5), "2014J": date(2025, 12, 10)}
-"""Where the two presentations are laid in the movement's calendar; the last run ends on 5 September 2026."""
+RUN_BEGINS = {"2013J": date(2026, 3, 25), "2014J": date(2026, 7, 4)}
+"""Where the two presentations are laid in the movement's calendar."""
+
+DAYS_IN_ONE = 4
+"""So many days of a run are laid into one, so that most registrations and completions of a presentation fall into one
+quarter: those of 2013J into the second of 2026, those of 2014J into the third (the last run ends on 9 September)."""
 
 COURSES = {
     "AAA": ("Kỹ năng số trong khoa học xã hội", "BKHCN", ("KHXH",)),
@@ -33,6 +37,9 @@ COURSES = {
 
 COPIES = 0.03
 """Share of facts that are sent twice."""
+
+HELD_BACK = 0.01
+"""Share of facts that arrive only after the quarter was frozen, as class lists of villages do."""
 
 SEED = 757
 """Seed of the order in which facts are sent."""
@@ -94,28 +101,46 @@ def facts(communes: Sequence[str]) -> list[Told]:
     return told
 
 
-def in_sending_order(told: Sequence[Told]) -> tuple[list[Told], int]:
-    """Shuffled, with copies; and how many facts come late, that is after a later fact of the same account."""
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """The order in which facts are sent.
+
+    Attributes:
+        before: those sent before the quarter is frozen, shuffled, with copies.
+        after: those that arrive only after it.
+        late: how many of all come after a later fact of the same account, or after the freeze.
+    """
+
+    before: list[Told]
+    after: list[Told]
+    late: int
+
+
+def in_sending_order(told: Sequence[Told]) -> Sending:
+    """Shuffle, copy some, hold some back; the same every time."""
     order = random.Random(SEED)  # noqa: S311  # reproducible, not secret
-    sent = [*told, *order.sample(list(told), round(len(told) * COPIES))]
-    order.shuffle(sent)
+    after = order.sample(list(told), round(len(told) * HELD_BACK))
+    held = {fact.id for fact in after}
+    in_time = [fact for fact in told if fact.id not in held]
+    before = [*in_time, *order.sample(in_time, round(len(told) * COPIES))]
+    order.shuffle(before)
     latest: dict[str, datetime] = {}
     late = 0
-    for fact in sent:
+    for fact in before:
         late += fact.occurred_at < latest.get(fact.account, fact.occurred_at)
         latest[fact.account] = max(fact.occurred_at, latest.get(fact.account, fact.occurred_at))
-    return sent, late
+    return Sending(before, after, late + len(after))
 
 
 def _learner(student: str, first_seen: datetime, communes: Sequence[str]) -> Told:
-    """An account with an assigned place: 2 % without, 2 % known to the province only, 3 % move on 1 March 2026."""
+    """An account with an assigned place: 2 % without, 2 % known to the province only, 3 % move on 1 August 2026."""
     share = _number(f"{student}share") % 100
     home = communes[_number(f"{student}home") % len(communes)]
     residences: list[dict[str, str]] = []
     if share >= 4:  # the first four hundredths have no known commune
         residences.append({"code": home, "valid_from": "2024-01-01"})
     if 4 <= share < 7:  # the next three move
-        residences.append({"code": communes[_number(f"{student}next") % len(communes)], "valid_from": "2026-03-01"})
+        residences.append({"code": communes[_number(f"{student}next") % len(communes)], "valid_from": "2026-08-01"})
     if 2 <= share < 4:  # of two hundredths the province is known
         residences.append({"code": _PROVINCES[_number(f"{student}province") % len(_PROVINCES)], "valid_from": "2024-01-01"})
     group = ("CIT", "CIT", "STU", "PUB", "ENT")[_number(f"{student}group") % 5]
@@ -140,8 +165,8 @@ def _fact(kind: str, student: str, run: tuple[str, str], at: datetime, *, course
 
 def _moment(run: tuple[str, str], day: int, salt: str) -> datetime:
     """A day of a run, at a time of day that depends on nothing but the record."""
-    midnight = datetime.combine(RUN_BEGINS[run[1]] + timedelta(days=day), time(), _VIET_NAM)
-    return (midnight + timedelta(seconds=_number(salt) % 86_400)).astimezone(UTC)
+    begins = datetime.combine(RUN_BEGINS[run[1]], time(), _VIET_NAM)
+    return (begins + timedelta(days=day, seconds=_number(salt) % 86_400) / DAYS_IN_ONE).astimezone(UTC)
 
 
 def _number(text: str) -> int:

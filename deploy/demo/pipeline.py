@@ -89,7 +89,7 @@ class System:
             tell: called with (records applied, records there are) over all topics and readers.
 
         Raises:
-            NotThrough: it takes too long.
+            NotThrough: it takes too long, or a partition stands still.
         """
         pairs = [(topic, group) for topic in EVENT_TOPICS for group in topic.readers]
         consumers = {
@@ -122,13 +122,21 @@ class System:
         raise NotThrough(NotThrough.__doc__)
 
     async def _pending(self) -> bool:
-        """Whether anything waits in an outbox or before a worker."""
+        """Whether anything waits in an outbox or before a worker.
+
+        Raises:
+            NotThrough: a partition stands still.
+        """
+        waiting = False
         for service in SERVICES:
             text = (await self._http.get(f"http://127.0.0.1:{self.layout.worker_port(service)}/metrics")).text
             for family in text_string_to_metric_families(text):
-                if family.name == "outbox_pending" and any(sample.value for sample in family.samples):
-                    return True
-        return False
+                told = [sample for sample in family.samples if sample.value]
+                if told and family.name == "consume_halted_partitions":
+                    topics = ", ".join(sample.labels["topic"] for sample in told)
+                    raise NotThrough(f"partitions of {topics} stand still in {service}; its /readyz and its log say why")
+                waiting = waiting or (bool(told) and family.name in ("outbox_pending", "consume_lag_records"))
+        return waiting
 
 
 def as_bytes(value: object) -> bytes:

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/../.."
 VENV=.venv
 
 stamp=$(cat requirements.lock deploy/local/*.lock | sha256sum | cut -d' ' -f1)
-[ -x "$VENV/bin/python" ] && [ "$(cat "$VENV/.stamp" 2>/dev/null)" = "$stamp" ] && exit 0
+[ -x "$VENV/bin/python" ] && [ -x "$VENV/bin/hocvu" ] && [ "$(cat "$VENV/.stamp" 2>/dev/null)" = "$stamp" ] && exit 0
 
 say() { printf '%s\n' "$*" >&2; }
 fail() {
@@ -106,4 +106,5 @@ if [ ${#wheels[@]} -gt 0 ]; then
     packages deploy/local/wheels.lock \
         || fail "Neither system packages nor wheels could be installed (see above): install Java 17 and PostgreSQL 15 or newer, and run this again."
 fi
+ln -sf ../../deploy/local/hocvu.sh "$VENV/bin/hocvu"
 printf '%s' "$stamp" >"$VENV/.stamp"

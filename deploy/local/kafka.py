@@ -17,6 +17,9 @@ JVM = "-Xms128m -Xmx512m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:+ExitOnOut
 CLUSTER_ID = "MkU3OEVBNTcwNTJENDM2Qk"
 """Any 16 bytes in base64; the same for every local stack."""
 
+SAFE_NODES = 3
+"""With so many brokers every topic has three replicas, of which two must have a record before it counts."""
+
 HERE = REPOSITORY / "deploy" / "local"
 
 START_S = 60.0
@@ -110,7 +113,7 @@ def server_properties(layout: Layout, node: int, count: int, data: Path) -> str:
     """The broker's settings: small, loopback only, nothing created by accident, nothing acknowledged by one replica of three."""
     port = layout.kafka_port(node)
     voters = ",".join(f"{n}@127.0.0.1:{layout.kafka_port(n) + 100}" for n in range(1, count + 1))
-    replication, in_sync = (3, 2) if count >= 3 else (1, 1)  # three nodes or one
+    replication, in_sync = (3, 2) if count >= SAFE_NODES else (1, 1)
     settings = {
         "process.roles": "broker,controller",
         "node.id": node,

@@ -41,6 +41,10 @@ def service_env(layout: Layout, service: str, role: str) -> dict[str, str]:
         f"{prefix}_HTTP_HOST": "127.0.0.1",
         f"{prefix}_HTTP_PORT": str(layout.api_port(service) if role == "api" else layout.worker_port(service)),
         f"{prefix}_API_KEYS": found.api_keys,
+        # One broker holds one replica; with three the stack is as safe as production must be.
+        f"{prefix}_PROFILE": "production" if kafka.nodes(layout) == kafka.SAFE_NODES and not kafka.given() else "development",
+        # A second worker beside this one would need a name of its own.
+        f"{prefix}_INSTANCE": f"{service}-1",
     }
     if service == "enrollment":
         env["ENROLLMENT_PSEUDONYM_KEY"] = found.pseudonym_key

@@ -16,6 +16,9 @@ from deploy.local.screen import step, tell
 from deploy.local.services import WATCH, table, wait_ready, watching
 from shared.contracts.topics import TOPICS
 
+RESULTS = ("bench", "bench.json", "demo.json", "fault.json")
+"""What benchmarks, demo and fault tests leave in the folder of a stack that need not be there."""
+
 FREE_BYTES = 1_073_741_824
 """Least free disk space to start with, bytes."""
 
@@ -51,7 +54,7 @@ def _insist_on_place(layout: Layout) -> None:
         Refusal: the folder holds something else, cannot be written, or its disk is full.
     """
     try:
-        if layout.root.exists() and any(layout.root.iterdir()) and not stack_secrets.made(layout):
+        if layout.root.exists() and any(path.name not in RESULTS for path in layout.root.iterdir()) and not stack_secrets.made(layout):
             raise Refusal(f"{layout.root} holds something that is no stack: set STACK_DIR to a folder that is empty or does not exist.")
         layout.root.mkdir(parents=True, exist_ok=True)
     except OSError as error:

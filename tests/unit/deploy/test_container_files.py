@@ -19,7 +19,7 @@ BIN = Path(sys.executable).parent
 DEPLOY = REPOSITORY / "deploy"
 COMPOSE = DEPLOY / "compose.yaml"
 LAYOUT = Layout(REPOSITORY / ".stack", 0)
-SCRIPTS = [".ci/run", "deploy/local/bootstrap.sh", "deploy/lock.sh", "deploy/secrets.sh", "deploy/postgres/10-databases.sh"]
+SCRIPTS = [".ci/run", "deploy/local/bootstrap.sh", "deploy/local/hocvu.sh", "deploy/lock.sh", "deploy/secrets.sh", "deploy/postgres/10-databases.sh"]
 
 
 def _run(*command: str | Path, cwd: Path = REPOSITORY, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
