@@ -1,5 +1,8 @@
-"""`make bench`: events/s through the whole way, with the raw COPY rate of the same run beside it, CPU per event by process,
-time from accepted to figure at half load, and the fold alone. Runs on a stack of its own that is thrown away."""
+"""`make bench`: how fast, and what decides it. Runs on a stack of its own that is thrown away.
+
+Events/s through the whole way with the raw COPY rate of the same run beside it, CPU per event by process, time from
+accepted to figure at half load, the fold alone, what the guards cost and what poison costs.
+"""
 
 import asyncio
 import io
@@ -19,8 +22,10 @@ from deploy.demo.pipeline import System
 from deploy.local import kafka, postgres, postgres_folders, processes, stack
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
 from tests.bench.fold import fold_alone
+from tests.bench.guards import cost_of_guards
 from tests.bench.half_load import latencies
 from tests.bench.load import communes, life_stories
+from tests.bench.poison import cost_of_poison
 from tests.support.infrastructure import SHIFT
 
 PERSONS = int(os.environ.get("BENCH_PERSONS", "40000"))
@@ -65,6 +70,9 @@ async def _measure(layout: Layout) -> dict[str, Any]:
     console.print(f"whole way: {rate:.0f} events/s; now at half of that for the time from accepted to figure …")
     p50, p99 = await latencies(system, layout, rate / 2)
     await system.close()
+    console.print("the fold alone, the guards and poison, without the services …")
+    processes.stop(layout, ["watch"])
+    processes.stop(layout, [f"{service}-{role}" for service in SERVICES for role in ("worker", "api")])
     alone = await fold_alone(layout)
     return {
         "whole_way_events_per_second": round(rate),
@@ -73,6 +81,8 @@ async def _measure(layout: Layout) -> dict[str, Any]:
         "raw_copy_rows_per_second": round(copy_rate),
         "share_of_raw_copy": round(rate / copy_rate, 4),
         "fold_alone_events_per_second": alone,
+        "guards": await cost_of_guards(layout),
+        "poison": await cost_of_poison(layout),
         "accepted_to_figure_seconds_at_half_load": {"p50": round(p50, 3), "p99": round(p99, 3), "events_per_second": round(rate / 2)},
         "cpu_microseconds_per_event": {name: round((after[name] - before.get(name, 0)) / events * 1e6, 1) for name in sorted(after)},
         "machine": {"cores": psutil.cpu_count(), "python": sys.version.split()[0], "postgres": postgres_folders.version(postgres_folders.programs())},

@@ -15,7 +15,7 @@ from services.reporting.figures.handlers import Folding
 from shared.chassis.database import create_pool, transaction
 from shared.chassis.decode import Received
 from shared.chassis.migrations import migrate
-from shared.chassis.service import spare_the_collector
+from shared.chassis.process import spare_the_collector
 from shared.contracts import assessment, enrollment
 from shared.contracts.envelope import EventType
 from tests.bench.load import communes
