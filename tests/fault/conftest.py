@@ -1,17 +1,92 @@
-"""A broker and a database that may be killed: apart from those that other tests use."""
+"""What the fault tests need: servers that may be killed, the system under fault, options, and the report at the end."""
 
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
 import pytest
+import pytest_asyncio
 
 from deploy.local import kafka, postgres, processes
 from deploy.local.layout import REPOSITORY, Layout
 from shared.chassis.migrations import migrate
+from tests.fault.harness.faults import CONTROLS, FAULTS
+from tests.fault.harness.report import FILE, Report
+from tests.fault.harness.run import Lab
 from tests.support.bakery import SCHEMA
 from tests.support.infrastructure import SHIFT, Infrastructure
+
+REPORT = pytest.StashKey[Report]()
+BEGAN = pytest.StashKey[float]()
+
+MANY_SEEDS = 1000
+"""Seeds of a run that is limited by time alone."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    options = parser.getgroup("fault")
+    options.addoption("--fault-seed", type=int, default=1, help="first seed of the fault matrix (default 1)")
+    options.addoption("--fault-seeds", type=int, default=None, help="how many seeds of each fault (default 1)")
+    options.addoption("--fault-minutes", type=float, default=None, help="start no further run after so many minutes")
+    options.addoption("--fault-only", default=None, help="only these faults and controls, by name, separated by commas: P1,DB1")
+    options.addoption("--crash-points", default="sample", help="crash points of P2: sample, all, or a part of their names (default sample)")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[REPORT] = Report()
+    config.stash[BEGAN] = time.monotonic()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Seed by seed, so that a run that ends early has seen every fault."""
+    if "fault" in metafunc.fixturenames:
+        first, minutes = metafunc.config.getoption("--fault-seed"), metafunc.config.getoption("--fault-minutes")
+        many = metafunc.config.getoption("--fault-seeds") or (MANY_SEEDS if minutes else 1)
+        names = _chosen(metafunc.config, sorted(FAULTS))
+        pairs = [(name, seed) for seed in range(first, first + many) for name in names]
+        metafunc.parametrize(("fault", "seed"), pairs, ids=[f"{name}-{seed}" for name, seed in pairs])
+    if "control" in metafunc.fixturenames:
+        metafunc.parametrize("control", _chosen(metafunc.config, sorted(CONTROLS)))
+
+
+def _chosen(config: pytest.Config, names: list[str]) -> list[str]:
+    only = config.getoption("--fault-only")
+    return [name for name in names if only is None or name in only.split(",")]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    report = config.stash[REPORT]
+    if report.faults or report.controls:
+        report.write()
+        terminalreporter.section("faults")
+        for line in report.lines():
+            terminalreporter.write_line(line)
+        terminalreporter.write_line(f"the system started in {report.started_in:.1f} s; the same in {FILE.relative_to(REPOSITORY)}")
+
+
+@pytest.fixture
+def in_time(request: pytest.FixtureRequest) -> None:
+    """Skip what would begin after the time that was given."""
+    minutes = request.config.getoption("--fault-minutes")
+    if minutes is not None and time.monotonic() - request.config.stash[BEGAN] > minutes * 60:
+        pytest.skip(f"{minutes:g} minutes are over")
+
+
+@pytest.fixture
+def report(request: pytest.FixtureRequest) -> Report:
+    """Where runs are noted."""
+    return request.config.stash[REPORT]
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+    """The system under fault; it starts with the first run that needs it."""
+    made = Lab()
+    yield made
+    request.config.stash[REPORT].started_in = made.started_in
+    await made.close()
 
 
 @pytest.fixture(scope="session")

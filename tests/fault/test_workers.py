@@ -86,7 +86,7 @@ async def test_a_frozen_worker_that_wakes_up_applies_nothing_again(fragile: Infr
                 # The control is over when the zombie has counted its batch again.
                 await eventually(lambda: _counted_more_than(bakery_dsn, LOAVES + 200), within=60)
             else:
-                await eventually(lambda: _was_fenced(frozen), within=60)
+                await eventually(lambda: _lives_on(frozen), within=60)
     loaves, counted = await _baked(bakery_dsn)
     assert loaves == LOAVES + 200
     assert (counted == loaves) is (mode == "guarded")
@@ -100,7 +100,7 @@ async def _counted_more_than(dsn: str, loaves: int) -> bool:
     return (await _baked(dsn))[1] > loaves
 
 
-async def _was_fenced(worker: ServiceProcess) -> bool:
+async def _lives_on(worker: ServiceProcess) -> bool:
     """Whether the woken process lives on: it gave its batch up and went back to the offset rows."""
     await asyncio.sleep(2)
     return worker.alive

@@ -1,0 +1,56 @@
+"""Give a damaged system a clean slate without starting its servers anew: nobody remembers what was offered before.
+
+Tables of what happened are emptied, registers and offices stay, readers stand behind the last record. The topics keep their
+past, and nobody reads it again; only a rebuild from the topics would, so none is asked for after this.
+"""
+
+import asyncio
+from collections.abc import Mapping
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from deploy.local.layout import SERVICES
+from shared.contracts.topics import EVENT_TOPICS
+from tests.fault.harness.brokers import partitions
+from tests.fault.harness.system import System
+
+KEPT = ("schema_migration", "territory_unit", "course", "register_version", "recipient", "consumed_offset", "lease")
+"""Tables that stay as they are."""
+
+_TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> ALL($1::text[])"
+
+_STAND = "UPDATE consumed_offset SET next_offset = $3 WHERE topic = $1 AND partition = $2"
+
+
+async def forget(system: System) -> None:
+    """Kill the services, empty what they know, start them again."""
+    for process in system.processes.values():
+        if process.alive:
+            process.wake()
+            process.kill()
+    await system.heal(services=False)
+    ends = await _ends(system)
+    await asyncio.gather(*(_empty(system, service, ends) for service in SERVICES))
+    for mail in system.mails.glob("*.eml"):
+        mail.unlink()
+    system.start_services()
+    await system.ready()
+
+
+async def _ends(system: System) -> Mapping[TopicPartition, int]:
+    consumer = AIOKafkaConsumer(bootstrap_servers=system.bootstrap_servers, enable_auto_commit=False)
+    await consumer.start()
+    try:
+        counts = await partitions(system.bootstrap_servers)
+        places = [TopicPartition(topic.name, partition) for topic in EVENT_TOPICS if topic.readers for partition in range(counts[topic.name])]
+        found: Mapping[TopicPartition, int] = await consumer.end_offsets(places)
+    finally:
+        await consumer.stop()
+    return found
+
+
+async def _empty(system: System, service: str, ends: Mapping[TopicPartition, int]) -> None:
+    async with system.database(service) as connection, connection.transaction():
+        tables = [row[0] for row in await connection.fetch(_TABLES, list(KEPT))]
+        await connection.execute(f"TRUNCATE {', '.join(tables)}")
+        await connection.executemany(_STAND, [(place.topic, place.partition, end) for place, end in ends.items()])

@@ -1,0 +1,154 @@
+"""Processes of a service in a fraction of a second: one that has imported everything forks them.
+
+    python -m tests.fault.harness.nursery SERVICE
+
+It reads orders from standard input, one JSON object per line, and answers each with the pid of the child. A child is what
+`python -m services.SERVICE.main ROLE` would be: it has a session, an environment, a log and an event loop of its own, and
+shares nothing with its parent but imported modules. When standard input ends, whatever still lives is killed.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deploy.local.layout import REPOSITORY
+
+_LATE = (
+    "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvicorn.lifespan.off", "cramjam",
+    "tests.fault.harness.witness", "tests.fault.harness.careless",
+)  # fmt: skip
+"""Modules that a child would import when it is already running."""
+
+
+class Child:
+    """A forked process, as far as those who hurt it need `subprocess.Popen`."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._handle = os.pidfd_open(pid)
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """None while it lives; -9 afterwards, however it ended."""
+        if self.returncode is None and select.select([self._handle], [], [], 0)[0]:
+            os.close(self._handle)
+            self.returncode = -signal.SIGKILL
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Until it has ended.
+
+        Raises:
+            subprocess.TimeoutExpired: it has not, after `timeout` seconds.
+        """
+        if self.returncode is None and not select.select([self._handle], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired(f"pid {self.pid}", timeout or 0)
+        return self.poll() or 0
+
+    def send_signal(self, wanted: int) -> None:
+        """A signal, unless it has ended; its pid may be somebody else's then."""
+        if self.poll() is None:
+            signal.pidfd_send_signal(self._handle, wanted)
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        """SIGTERM."""
+        self.send_signal(signal.SIGTERM)
+
+
+class Nursery:
+    """The forking process of one service, as its user sees it."""
+
+    def __init__(self, service: str, log: Path) -> None:
+        with log.open("ab") as output:
+            self._parent = subprocess.Popen(
+                [sys.executable, "-m", "tests.fault.harness.nursery", service],
+                cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=output, text=True, start_new_session=True,
+            )  # fmt: skip
+
+    def bear(self, role: str, env: Mapping[str, str], log: Path, prepare: Sequence[str] = ()) -> Child:
+        """Fork a process.
+
+        Args:
+            role: `worker` or `api`.
+            env: its whole environment.
+            log: file that takes what it writes.
+            prepare: each a `module:function` to call in the child first, for example one that removes a guard.
+        """
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        json.dump({"role": role, "env": dict(env), "log": str(log), "prepare": list(prepare)}, self._parent.stdin)
+        self._parent.stdin.write("\n")
+        self._parent.stdin.flush()
+        return Child(int(self._parent.stdout.readline()))
+
+    def close(self) -> None:
+        """End it and its children."""
+        assert self._parent.stdin is not None
+        self._parent.stdin.close()
+        self._parent.wait(10)
+
+
+def main(service: str) -> None:
+    """Fork on demand until standard input ends."""
+    program = importlib.import_module(f"services.{service}.main")
+    for name in _LATE:
+        importlib.import_module(name)
+    gc.collect()
+    gc.freeze()
+    children: set[int] = set()
+    for line in sys.stdin:
+        wish = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _live(program.SERVICE, service, **wish)
+        children.add(pid)
+        print(pid, flush=True)
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG)[0]) != 0:
+                children.discard(ended)
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _live(service: object, name: str, *, role: str, env: Mapping[str, str], log: str, prepare: Sequence[str]) -> None:
+    """What a child does instead of its parent's loop; it never returns."""
+    code = 1
+    try:
+        os.setsid()
+        for source, target in ((os.open(os.devnull, os.O_RDONLY), 0), (os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644), 1)):
+            os.dup2(source, target)
+        os.dup2(1, 2)
+        os.environ.clear()
+        os.environ.update(env)
+        random.seed()
+        sys.argv = [f"services.{name}.main", role]
+        for module, _, function in (one.partition(":") for one in prepare):
+            getattr(importlib.import_module(module), function)()
+        importlib.import_module("shared.chassis.service").run(service)
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 1
+    except BaseException:  # noqa: BLE001  (a child must not go on as a second parent, whatever happens)
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

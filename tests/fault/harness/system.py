@@ -1,0 +1,345 @@
+"""The system under fault: three brokers, PostgreSQL, a mail server and the four services as processes that may be hurt.
+
+Everything lies in `.stack-test/fault-system`, on ports of its own, and is made anew for each pytest session. The services
+reach brokers and database by `Doors`; the harness itself always goes straight to the servers, so that what it sees is true.
+"""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import asyncpg
+import httpx
+import psutil
+
+from deploy import topics
+from deploy.local import kafka, postgres, postgres_folders, prepare, processes, services
+from deploy.local import secrets as stack_secrets
+from deploy.local.layout import REPOSITORY, SERVICES, Layout
+from tests.fault.harness.proxy import BEHIND, Proxy, routes
+from tests.fault.harness.stories import COURSES
+from tests.support.infrastructure import SHIFT, Infrastructure
+from tests.support.processes import PSEUDONYM_KEY, ServiceProcess, spawn_service
+
+LAYOUT = Layout(REPOSITORY / ".stack-test" / "fault-system", SHIFT - 8500)
+"""Below the ports that the machine gives to outgoing connections: a server that is started again must find its own free."""
+
+BROKERS = (1, 2, 3)
+
+TAKEOVER_S = 2.0
+"""After this silence others take over, seconds: short, so that a run need not wait long."""
+
+API = 0
+"""The replica that is a service's API; workers count from 1."""
+
+MOST_WORKERS = 8
+"""Workers a fault may start of one service."""
+
+WITH_API = ("enrollment", "reporting")
+"""Services whose API a run uses; that of the others is not started."""
+
+Replica = tuple[str, int]
+"""A process of a service: (service, number)."""
+
+
+@dataclass(frozen=True)
+class Doors:
+    """Where the services find brokers and database: the servers themselves, or a proxy before them.
+
+    Attributes:
+        kafka_servers: bootstrap addresses.
+        database_address: host:port.
+    """
+
+    kafka_servers: tuple[str, ...]
+    database_address: str
+
+    @classmethod
+    def straight(cls, layout: Layout, brokers: Sequence[int] = BROKERS) -> "Doors":
+        """No proxy."""
+        return cls(tuple(f"127.0.0.1:{layout.kafka_port(node)}" for node in brokers), f"127.0.0.1:{layout.postgres_port}")
+
+    @classmethod
+    def behind_proxy(cls, layout: Layout) -> "Doors":
+        """Everything passes the proxy, in all runs alike."""
+        return cls(tuple(f"127.0.0.1:{layout.kafka_port(node) + BEHIND}" for node in BROKERS), f"127.0.0.1:{layout.postgres_port + BEHIND}")
+
+
+@dataclass
+class System:
+    """The running system.
+
+    Attributes:
+        layout: folder and ports.
+        doors: where the services find their servers.
+        proxy: what stands between them, while the system runs.
+        workers: workers of each service.
+        brokers: numbers of the Kafka nodes: three, or one where no broker is hurt.
+        courses: what the course register holds: course sets by code.
+        processes: the living and the dead, by (service, replica).
+    """
+
+    layout: Layout
+    doors: Doors
+    proxy: Proxy | None = None
+    workers: int = 2
+    brokers: tuple[int, ...] = BROKERS
+    courses: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(COURSES))
+    processes: dict[Replica, ServiceProcess] = field(default_factory=dict)
+    env: dict[str, str] = field(default_factory=dict)
+    """Further environment of every process that is started from now on."""
+    _within: "dict[str, asyncpg.Connection[asyncpg.Record]]" = field(default_factory=dict)
+
+    # Where everything is.
+
+    @property
+    def servers(self) -> Infrastructure:
+        """The means to hurt the database."""
+        return Infrastructure(self.layout)
+
+    @property
+    def bootstrap_servers(self) -> list[str]:
+        """Straight to the brokers."""
+        return [f"127.0.0.1:{self.layout.kafka_port(node)}" for node in self.brokers]
+
+    @property
+    def replicas(self) -> list[Replica]:
+        """Every worker that belongs to the system."""
+        return [(service, number) for service in SERVICES for number in range(1, self.workers + 1)]
+
+    @property
+    def mails(self) -> Path:
+        """Where the mail server keeps what it took, a file each."""
+        return self.layout.root / "mails"
+
+    def api_url(self, service: str) -> str:
+        """Where a service's API answers."""
+        return f"http://127.0.0.1:{self.layout.api_port(service)}"
+
+    def http(self) -> httpx.AsyncClient:
+        """A client that every API lets in."""
+        return httpx.AsyncClient(headers={"Authorization": f"Bearer {stack_secrets.of(self.layout).api_key}"}, timeout=5)
+
+    @asynccontextmanager
+    async def database(self, service: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+        """A connection of the superuser, straight to the server."""
+        if service in self._within:
+            yield self._within[service]
+            return
+        connection = await asyncpg.connect(postgres.dsn(self.layout, service), timeout=10, command_timeout=60)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=5)
+
+    @asynccontextmanager
+    async def within(self, service: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
+        """For damage by hand: what is done on this connection is seen by whoever asks `database` meanwhile, and then never was."""
+        async with self.database(service) as connection:
+            transaction = connection.transaction()
+            await transaction.start()
+            self._within[service] = connection
+            try:
+                yield connection
+            finally:
+                del self._within[service]
+                await transaction.rollback()
+
+    # Whole.
+
+    async def start(self) -> None:
+        """Servers, schemas, registers, services; everything fresh."""
+        await self.start_servers()
+        self.start_services()
+        await self.ready()
+        await self.put_courses(self.courses)
+
+    async def start_servers(self) -> None:
+        """Everything but the services, fresh."""
+        await asyncio.to_thread(_wipe, self.layout, self.brokers)
+        await asyncio.gather(
+            asyncio.to_thread(postgres.start, self.layout), *(asyncio.to_thread(kafka.start_node, self.layout, node) for node in self.brokers)
+        )
+        await asyncio.gather(topics.create(self.bootstrap_servers), prepare.everything(self.layout))
+        if self.doors != Doors.straight(self.layout, self.brokers):
+            self.proxy = await asyncio.to_thread(Proxy, routes(self.layout))
+        mail = services.table(self.layout)[0]
+        await asyncio.to_thread(processes.start, self.layout, mail)
+
+    async def stop(self) -> None:
+        """End everything; nothing is kept but the logs."""
+        for process in self.processes.values():
+            if process.alive:
+                process.wake()
+                process.child.kill()
+        for process in self.processes.values():
+            await asyncio.to_thread(process.child.wait, 10)
+        self.processes.clear()
+        if self.proxy is not None:
+            await asyncio.to_thread(self.proxy.close)
+            self.proxy = None
+        await asyncio.to_thread(_end_servers, self.layout)
+
+    def start_services(self) -> None:
+        """Every process that belongs to the system, none other, as it is meant to be."""
+        self.processes.clear()
+        for service, number in [*self.replicas, *((service, API) for service in WITH_API)]:
+            self.start_replica(service, number)
+
+    async def ready(self, within: float = 90.0) -> None:
+        """Until every process is ready."""
+        await asyncio.gather(*(process.wait_ready(within) for process in self.processes.values() if process.alive))
+
+    async def heal(self, *, services: bool = True) -> None:
+        """Whatever a fault left dead or frozen lives again: servers, then services."""
+        for node in self.brokers:
+            self.wake_broker(node)
+            await asyncio.to_thread(self.start_broker, node)
+        await asyncio.to_thread(postgres.start, self.layout)
+        for (service, number), process in list(self.processes.items()) if services else ():
+            if process.alive:
+                process.wake()
+            elif number <= self.workers:
+                self.start_replica(service, number)
+
+    async def put_courses(self, courses: Mapping[str, tuple[str, ...]]) -> None:
+        """Enter courses in the register, over HTTP as its users do."""
+        async with self.http() as http:
+            for code, sets in courses.items():
+                entry = {"title": f"Khóa học {code}", "launched_by": "BKHCN", "course_sets": list(sets)}
+                answer = await http.put(f"{self.api_url('enrollment')}/v1/registers/courses/{code}", json=entry)
+                answer.raise_for_status()
+        self.courses.update(courses)
+
+    # Services.
+
+    def start_replica(self, service: str, number: int, env: Mapping[str, str] | None = None, module: str | None = None) -> ServiceProcess:
+        """Start a process of a service.
+
+        Args:
+            service: which.
+            number: API or the number of a worker.
+            env: besides the usual, for example a crash point.
+            module: another program than `services.<service>.main`, for example one with a guard removed.
+        """
+        role = "api" if number == API else "worker"
+        told = services.service_env(self.layout, service, role) | self._addresses(service) | self.env | dict(env or {})
+        if number != API:
+            told |= {
+                f"{service.upper()}_HTTP_PORT": str(self.layout.worker_port(service) + 10 * number),
+                f"{service.upper()}_INSTANCE": f"{service}-{number}",
+            } | dict(env or {})
+        process = spawn_service(service, role, told, self.layout.logs, module=module)
+        self.processes[service, number] = process
+        return process
+
+    def process(self, service: str, number: int) -> ServiceProcess:
+        """A process, alive or dead."""
+        return self.processes[service, number]
+
+    async def restart(self, service: str, number: int, *, wait: bool = False) -> None:
+        """Start a replica that has ended again."""
+        process = self.start_replica(service, number)
+        if wait:
+            await process.wait_ready()
+
+    def _addresses(self, service: str) -> dict[str, str]:
+        prefix = service.upper()
+        dsn = postgres.dsn(self.layout, service, service).replace(f"127.0.0.1:{self.layout.postgres_port}", self.doors.database_address)
+        env = {
+            f"{prefix}_KAFKA_BOOTSTRAP_SERVERS": ",".join(self.doors.kafka_servers),
+            f"{prefix}_DATABASE_URL": dsn,
+            f"{prefix}_TAKEOVER_S": f"{TAKEOVER_S:g}",
+        }
+        if service == "enrollment":
+            env["ENROLLMENT_PSEUDONYM_KEY"] = PSEUDONYM_KEY
+        if service == "notifications":
+            env["NOTIFICATIONS_SMTP_PORT"] = str(self.layout.mail_port + BEHIND)
+        return env
+
+    async def command(self, service: str, *words: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command of a service, as an operator would; what it said, errors included."""
+        env = {**os.environ, **services.service_env(self.layout, service, "worker"), **self._addresses(service)}
+        told = [sys.executable, "-m", f"services.{service}.main", *words]
+        return await asyncio.to_thread(
+            subprocess.run, told, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
+        )
+
+    # Servers.
+
+    def broker_pid(self, node: int) -> int | None:
+        """The pid of a living broker."""
+        return processes.pid_of(self.layout, f"kafka-{node}")
+
+    def kill_broker(self, node: int) -> None:
+        """SIGKILL."""
+        self._signal_broker(node, signal.SIGKILL)
+        processes.stop(self.layout, [f"kafka-{node}"])
+
+    def stop_broker(self, node: int) -> None:
+        """SIGTERM, and wait."""
+        processes.stop(self.layout, [f"kafka-{node}"])
+
+    def freeze_broker(self, node: int) -> None:
+        """SIGSTOP."""
+        self._signal_broker(node, signal.SIGSTOP)
+
+    def wake_broker(self, node: int) -> None:
+        """SIGCONT."""
+        self._signal_broker(node, signal.SIGCONT)
+
+    def start_broker(self, node: int) -> None:
+        """Start it unless it lives."""
+        if self.broker_pid(node) is None:
+            kafka.start_node(self.layout, node)
+
+    def _signal_broker(self, node: int, wanted: signal.Signals) -> None:
+        pid = self.broker_pid(node)
+        if pid is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                psutil.Process(pid).send_signal(wanted)
+
+    async def kill_database(self) -> None:
+        """SIGKILL the server and its children."""
+        await asyncio.to_thread(self.servers.kill_postgres)
+
+    async def start_database(self) -> None:
+        """Start it; returns when it has recovered."""
+        await asyncio.to_thread(postgres.start, self.layout)
+
+
+def _wipe(layout: Layout, brokers: Sequence[int]) -> None:
+    """Remove what an earlier session left, its processes first."""
+    _end_services(layout)
+    _end_servers(layout)
+    postgres_folders.remove(layout)
+    shutil.rmtree(layout.root, ignore_errors=True)
+    layout.logs.mkdir(parents=True)
+    for node in brokers:
+        # Their number is how a stack remembers how many brokers it has.
+        (layout.root / "kafka" / str(node)).mkdir(parents=True)
+    stack_secrets.of(layout)
+
+
+def _end_servers(layout: Layout) -> None:
+    processes.stop(layout, [*(f"kafka-{node}" for node in BROKERS), services.MAIL], signal.SIGKILL)
+    postgres.stop(layout)
+
+
+def _end_services(layout: Layout) -> None:
+    """End services of this system that a killed session left: programs of this tree that listen on a port of ours."""
+    ports = {str(layout.api_port(service)) for service in SERVICES}
+    ports |= {str(layout.worker_port(service) + 10 * number) for service in SERVICES for number in range(1, MOST_WORKERS + 1)}
+    names = [f"{service.upper()}_HTTP_PORT" for service in SERVICES]
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.cwd() == str(REPOSITORY) and ports & {process.environ().get(name, "") for name in names}:
+                process.kill()

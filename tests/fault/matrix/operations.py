@@ -1,0 +1,64 @@
+"""Faults that operators make, or ask for."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.local.layout import SERVICES
+from tests.fault.harness.faults import fault
+from tests.fault.harness.run import Run
+from tests.support.waiting import eventually
+
+REPLAYED = 20_000
+"""Most records that one replay reads again; of longer topics it takes some partitions only, so that long sessions end."""
+
+REPLAY_S = 60.0
+"""Longest wait until a service stands again where it stood, seconds."""
+
+_STANDS = "SELECT topic, partition, next_offset FROM consumed_offset WHERE next_offset > 0"
+
+_FROM_ZERO = "UPDATE consumed_offset SET next_offset = 0 WHERE topic = $1 AND partition = $2"
+
+
+@fault("O1", "replay from zero beside live traffic, each service in turn", seconds=8.0)
+async def replayed(run: Run) -> None:
+    mails = await asyncio.to_thread(_mails, run)
+    for service in run.draw.sample(SERVICES, len(SERVICES)):
+        await asyncio.sleep(run.draw.uniform(0.0, 0.5))
+        await _replay(run, service)
+    told = await asyncio.to_thread(_mails, run)
+    again = [name for name, times in told.items() if times > max(1, mails.get(name, 0))]
+    assert not again, f"mails were sent again: {again}"
+
+
+async def _replay(run: Run, service: str) -> None:
+    """Set offset rows back to zero while the processes live, and wait until they have come back to where they were."""
+    async with run.system.database(service) as connection:
+        stood = {(row[0], row[1]): row[2] for row in await connection.fetch(_STANDS)}
+        chosen = _some(run, stood)
+        async with connection.transaction():
+            await connection.executemany(_FROM_ZERO, list(chosen))
+
+        async def back() -> bool:
+            stands = {(row[0], row[1]): row[2] for row in await connection.fetch(_STANDS)}
+            return all(stands.get(place, 0) >= at for place, at in chosen.items())
+
+        assert not await back(), f"{service} did not go back"
+        await eventually(back, REPLAY_S)
+
+
+def _some(run: Run, stood: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
+    """All partitions of a service, or as many as may be replayed."""
+    chosen: dict[tuple[str, int], int] = {}
+    for place in run.draw.sample(sorted(stood), len(stood)):
+        if not chosen or sum(chosen.values()) + stood[place] <= REPLAYED:
+            chosen[place] = stood[place]
+    return chosen
+
+
+def _mails(run: Run) -> Counter[str]:
+    """How often the mail server took each message."""
+    folder: Path = run.system.layout.root / "mails"
+    lines = (line for path in folder.glob("*.eml") for line in path.read_text("utf-8", "replace").splitlines())
+    return Counter(line.partition(":")[2].strip() for line in lines if line.lower().startswith("message-id:"))

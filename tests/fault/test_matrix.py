@@ -1,0 +1,43 @@
+"""Every fault of the matrix, and every negative control, on the one system of the session."""
+
+import pytest
+
+from tests.fault.harness.faults import CONTROLS, FAULTS, load_all
+from tests.fault.harness.report import Report, explain
+from tests.fault.harness.run import Lab, carry_out, carry_out_control
+
+load_all()
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def test_nothing_lost_and_nothing_twice(lab: Lab, report: Report, fault: str, seed: int, in_time: None) -> None:
+    wanted = FAULTS[fault]
+    if (why := wanted.needs()) is not None:
+        report.not_here[fault] = why
+        pytest.skip(why)
+    outcome = None
+    try:
+        outcome = await carry_out(lab, wanted, seed)
+    finally:
+        report.add(fault, wanted.what, seed, outcome)
+    if outcome.findings:
+        pytest.fail(explain(outcome.findings, fault, seed), pytrace=False)
+
+
+async def test_a_rebuild_equals_what_stands(lab: Lab) -> None:
+    """I6, over everything that the faults before have left."""
+    if lab.state != "whole":
+        pytest.skip("no run has left a system whose topics hold everything")
+    told = await lab.system.command("reporting", "rebuild")
+    assert told.returncode == 0, told.stdout
+    assert "equal;" in told.stdout
+
+
+async def test_the_checker_sees(lab: Lab, report: Report, control: str) -> None:
+    name, wanted = control, CONTROLS[control]
+    found = await carry_out_control(lab, wanted, 1)
+    caught = any(one.invariant in wanted.catches for one in found)
+    report.add_control(name, wanted.what, caught=caught)
+    if not caught:
+        pytest.fail(f"{name}: none of {', '.join(wanted.catches)} was found broken, only {[str(one) for one in found]}", pytrace=False)
