@@ -15,6 +15,9 @@ Check = Callable[[], Awaitable[str | None]]
 STUCK_S = 30.0
 """A batch at work, or a lag without progress, for longer than this is not ready, seconds."""
 
+STILL_S = 60.0
+"""A partition on which records wait and nothing moves for so long is not ready, though its neighbours go on, seconds."""
+
 DATABASE_ANSWER_S = 2.0
 """Longest wait for the database's answer, seconds."""
 
@@ -67,6 +70,10 @@ def progress(topic: str, seen: Progress) -> Check:
             return f"a batch of {topic} has been at work for {now - seen.working_since:.0f} s ({seen.trouble or 'no error'})"
         if sum(seen.lag.values()) > 0 and seen.working_since is None and now - seen.last_done > STUCK_S:
             return f"{topic} has a lag of {sum(seen.lag.values())} and nothing was applied for {now - seen.last_done:.0f} s"
+        stuck = sorted(partition for partition, lag in seen.lag.items() if lag > 0 and now - seen.moved_at.get(partition, now) > STILL_S)
+        if stuck:
+            told = ", ".join(str(partition) for partition in stuck)
+            return f"records of {topic} wait on partitions {told}, where nothing was applied for {STILL_S:.0f} s, while others go on"
         if now - seen.measured_at > STUCK_S:
             return f"the broker has not told the ends of {topic} for {now - seen.measured_at:.0f} s"
         if seen.trouble is not None:

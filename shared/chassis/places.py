@@ -44,6 +44,7 @@ class Progress:
     working_since: float | None = None
     last_done: float = field(default_factory=time.monotonic)
     lag: dict[int, int] = field(default_factory=dict)
+    moved_at: dict[int, float] = field(default_factory=dict)
     measured_at: float = field(default_factory=time.monotonic)
     halted: dict[int, Stop] = field(default_factory=dict)
     gone: Stop | None = None
@@ -60,6 +61,7 @@ class Places:
         self.consumer: AIOKafkaConsumer | None = None
         self._pool = pool
         self._positions: dict[int, int] = {}
+        self._looked_at: dict[int, int | None] = {}
         self._taken_over_at: dict[int, int] = {}
         self._standing: dict[int, int] = {}
         """Where the batch at work stands. Only its own commits move it; a rebalance in the meantime moves `_positions`."""
@@ -148,6 +150,9 @@ class Places:
                 at = row.next_offset
             extent = seen.extents.get(partition)
             lag[partition] = max(0, extent.end - (at or 0)) if extent is not None else 0
+            if lag[partition] == 0 or at != self._looked_at.get(partition):
+                self.progress.moved_at[partition] = time.monotonic()
+            self._looked_at[partition] = at
         self.progress.lag = lag
         self.progress.measured_at = time.monotonic()
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from aiokafka import AIOKafkaProducer
 
@@ -75,6 +76,8 @@ class Relay:
             except Exception as error:  # noqa: BLE001  (whatever it was, the next round starts from the rows)
                 self.trouble = type(error).__name__
                 log.warning("relay starts over", extra={"error": type(error).__name__})
+                with suppress(Exception):  # what waits must be seen most of all while nothing can be published
+                    await self._measure()
                 await _pause(stop, STANDBY_S)
         await self._release()
 

@@ -125,11 +125,16 @@ def _instance_id(instance: str | None, topic: str) -> str | None:
 
 async def watch_lag(consumer: BatchConsumer, stop: asyncio.Event) -> None:
     """Look after the places: how far behind they are, for readiness and metrics, and whether their logs still go on there."""
+    told: set[int] = set()
     while not stop.is_set():
         try:
             await consumer.look_after()
-            for partition, lag in consumer.progress.lag.items():
+            lags = consumer.progress.lag
+            for partition, lag in lags.items():
                 telemetry.LAG.labels(consumer.group, consumer.topic.name, partition).set(lag)
+            for partition in told - lags.keys():  # another process tells of it now
+                telemetry.LAG.remove(consumer.group, consumer.topic.name, str(partition))
+            told = set(lags)
         except Exception as error:
             # Readiness tells that the ends are not known; whatever it was, the next look starts from the rows.
             if not isinstance(error, KafkaError) and not is_transient(error):

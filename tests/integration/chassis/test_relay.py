@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer
+from prometheus_client import REGISTRY
 
-from shared.chassis import outbox
+from shared.chassis import outbox, telemetry
 from shared.chassis.clock import now
 from shared.chassis.database import Pool, Tx, transaction
 from shared.chassis.lease import Lease
@@ -206,3 +207,19 @@ async def _overtaken(pool: Pool) -> bool:
 
 async def _gave_up(relay: Relay, pool: Pool) -> bool:
     return relay.trouble == "Fenced" or await _empty(pool)
+
+
+async def test_what_waits_is_told_most_of_all_while_nothing_can_be_published(infra: Infrastructure, pool: Pool) -> None:
+    bakery = await open_bakery(infra.bootstrap_servers)
+    telemetry.OUTBOX_PENDING.set(0)
+    async with transaction(pool) as tx:
+        await announce(tx, [_sold(bakery, "rye", 1), _sold(bakery, "rye", 2)])
+    stop = asyncio.Event()
+    task = asyncio.create_task(Relay(pool, ["127.0.0.1:1"], bakery.group).run(stop))
+    await eventually(_two_wait)
+    stop.set()
+    await task
+
+
+async def _two_wait() -> bool:
+    return REGISTRY.get_sample_value("outbox_pending") == 2

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.chassis.health import STUCK_S, progress
+from shared.chassis.health import STILL_S, STUCK_S, progress
 from shared.chassis.places import Progress
 from shared.chassis.stops import fuse_blown, gone
 
@@ -25,6 +25,8 @@ def _long_ago() -> float:
         (lambda: Progress(joined=True, working_since=_long_ago()), "at work for"),
         (lambda: Progress(joined=True, lag={0: 7}, last_done=_long_ago()), "a lag of 7"),
         (lambda: Progress(joined=True, lag={0: 7}), None),
+        (lambda: Progress(joined=True, lag={0: 7, 1: 9}, moved_at={0: time.monotonic(), 1: time.monotonic() - STILL_S - 5}), "partitions 1,"),
+        (lambda: Progress(joined=True, lag={0: 7, 1: 0}, moved_at={0: time.monotonic(), 1: time.monotonic() - STILL_S - 5}), None),
         (lambda: Progress(joined=True, lag={0: 0}, last_done=_long_ago()), None),
         (lambda: Progress(joined=True, measured_at=_long_ago()), "has not told the ends"),
         (lambda: Progress(joined=True, trouble="ConnectionError"), "ConnectionError"),
