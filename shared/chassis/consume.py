@@ -24,9 +24,9 @@ from shared.chassis.dead_letters import DeadLetter, RawRecord
 from shared.chassis.errors import Fenced, is_transient
 from shared.chassis.fuse import Fuse
 from shared.chassis.logging import CONTEXT
-from shared.chassis.places import Places, Progress
+from shared.chassis.places import Places
 
-__all__ = ["BatchConsumer", "FuseBlown", "Handler", "Progress", "Subscription"]
+__all__ = ["BatchConsumer", "FuseBlown", "Handler", "Subscription"]
 
 log = logging.getLogger(__name__)
 

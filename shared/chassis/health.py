@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from shared.chassis.database import Pool
 from shared.chassis.errors import MustNotWork
-from shared.chassis.places import Progress
+from shared.chassis.progress import Progress
 from shared.chassis.stops import RUNBOOK
 
 Check = Callable[[], Awaitable[str | None]]

@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -21,6 +21,7 @@ from shared.chassis.database import Pool, transaction
 from shared.chassis.dead_letters import RawRecord
 from shared.chassis.errors import Fenced, is_transient
 from shared.chassis.fuse import WINDOW, Fuse
+from shared.chassis.progress import Progress
 from shared.chassis.stops import Extent, Place, Stop
 from shared.contracts.topics import Topic
 
@@ -34,21 +35,6 @@ SETTLE_S = 60.0
 
 JOIN_AGAIN_S = 10.0
 """Pause between attempts to get partitions that nobody has, seconds."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """What readiness looks at: not whether a connection stands, but whether work gets done."""
-
-    joined: bool = False
-    working_since: float | None = None
-    last_done: float = field(default_factory=time.monotonic)
-    lag: dict[int, int] = field(default_factory=dict)
-    moved_at: dict[int, float] = field(default_factory=dict)
-    measured_at: float = field(default_factory=time.monotonic)
-    halted: dict[int, Stop] = field(default_factory=dict)
-    gone: Stop | None = None
-    trouble: str | None = None
 
 
 class Places:

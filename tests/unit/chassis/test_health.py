@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from shared.chassis.health import STILL_S, STUCK_S, progress
-from shared.chassis.places import Progress
+from shared.chassis.progress import Progress
 from shared.chassis.stops import fuse_blown, gone
 
 
