@@ -96,7 +96,8 @@ if ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>
     "$python" -m venv "$VENV" || { rm -rf "$VENV"; fail "Python cannot make $VENV here (see above): make the folder writable and run this again."; }
 fi
 rm -f "$VENV/.stamp"
-packages() { "$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" --require-hashes -r "$1"; }
+# The system's certificates, so that an office's own authority is trusted as apt-get and pip trust it.
+packages() { "$VENV/bin/uv" pip install --system-certs --quiet --python "$VENV/bin/python" --require-hashes -r "$1"; }
 {
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/local/installer.lock \
         && packages requirements.lock
