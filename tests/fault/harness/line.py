@@ -33,7 +33,7 @@ class Line:
         self.over = False  # nothing that comes from now on is handed on
         self.to_server = Pipe(self, self.reset, lambda on: _brake(self.client, on=on))
         self.to_client = Pipe(self, self.reset, lambda on: _brake(self.upstream, on=on))
-        self.to_client.sink = client
+        self.to_client.open(client)
         self._passed = {Way.TO_SERVER: 0, Way.TO_CLIENT: 0}
         self._cut_at: tuple[Active, int] | None = None
         self._losing: Active | None = None

@@ -95,6 +95,11 @@ class Pipe:
         self._gone: list[Active] = []
         self._plain = True
 
+    def open(self, sink: asyncio.Transport) -> None:
+        """Here is the receiver; what came before it goes first."""
+        self.sink = sink
+        self._pump()
+
     def apply(self, actives: Iterable[Active]) -> None:
         """Let these toxics, and no others, work on this direction from now on."""
         mine = list(actives)
