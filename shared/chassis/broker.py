@@ -15,6 +15,10 @@ from shared.chassis.topic_identity import identify
 LOOK_S = 15.0
 """Longest wait for the broker's answers, seconds; a network that is slow by seconds must not stop a partition."""
 
+ANSWER_S = 5.0
+"""A broker's answer is waited for so much longer than `takeover_s`, seconds: what a broker holds back for that long by
+design, as it does with who joins a group, must not seem to be silence."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:

@@ -34,6 +34,9 @@ RETRY_IN_PLACE_S = 60.0
 """Longest time a batch is retried before it is given back to the broker, seconds; far below max.poll.interval (300 s),
 so the consumer stays in its group however long the trouble lasts."""
 
+TELL_S = 2.0
+"""Longest time for telling Kafka where we stand, seconds; nothing depends on it, and the next batch waits."""
+
 
 class FuseBlown(Exception):
     """Too much of a partition is bad."""
@@ -175,9 +178,10 @@ class BatchConsumer(Places):
         telemetry.EVENT_AGE.labels(self.group, self.topic.name).observe(max(0.0, time.time() - oldest / 1000))
 
     async def _tell_kafka(self, after: Mapping[int, int]) -> None:
-        """Commit to Kafka too, for lag tools. Whether it works does not matter."""
-        with suppress(KafkaError, ValueError):
-            await self._live().commit({TopicPartition(self.topic.name, partition): offset for partition, offset in after.items()})
+        """Commit to Kafka too, for lag tools. Whether it works does not matter; against a silent broker it would try for ever."""
+        with suppress(KafkaError, ValueError, TimeoutError):
+            async with asyncio.timeout(TELL_S):
+                await self._live().commit({TopicPartition(self.topic.name, partition): offset for partition, offset in after.items()})
 
     def _before(self, partition: int, first: int) -> int:
         """Where the partition must stand for these records of the batch at work.

@@ -1,7 +1,13 @@
-"""The pool of connections, and what counts as a transaction."""
+"""The pool of connections, and what counts as a transaction.
 
+A server that has fallen silent says nothing, so nothing is ever asked of it twice: a statement without an answer costs
+its connection, which is cut off, and whoever comes next gets a new one.
+"""
+
+import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
@@ -16,8 +22,17 @@ else:
     Tx = asyncpg.pool.PoolConnectionProxy
     Pool = asyncpg.Pool
 
-COMMAND_TIMEOUT_S = 60
-"""Longest wait for one statement, seconds: longer than any batch takes, shorter than a person's patience."""
+COMMAND_TIMEOUT_S = 60.0
+"""Longest wait of a command for one statement, seconds: a recount reads more at once than a batch does."""
+
+STATEMENT_TAKEOVERS = 3
+"""A worker waits this many times `takeover_s` for one statement: far longer than any batch takes."""
+
+LEAST_STATEMENT_S = 5.0
+"""However short `takeover_s` is, a worker waits this long for one statement, seconds."""
+
+RELEASE_S = 2.0
+"""Longest time a connection may take to be made fit for the next, seconds; then it is thrown away."""
 
 ACQUIRE_TIMEOUT_S = 10
 """Longest wait for a free connection, seconds."""
@@ -28,6 +43,9 @@ TAKEOVER_S = 10.0
 LOCKS_KEPT = 1.5
 """A process that is frozen inside a transaction holds its locks this many times `takeover_s`; who takes its partitions over waits that long."""
 
+PROBES = 3
+"""So many questions of the network layer without an answer, spread over `takeover_s`, and the other side is gone."""
+
 _SETTINGS = """
 SELECT current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
        current_setting('synchronous_commit') AS synchronous_commit
@@ -37,19 +55,37 @@ _LOSING = ("off", "local")
 """With these values a committed row can be lost in a crash, or when a standby takes over (202 of 56,678 were, with synchronous_commit off)."""
 
 
-async def create_pool(dsn: str, *, size: int, name: str = "hocvu", takeover_s: float = TAKEOVER_S) -> Pool:
+def statement_limit(takeover_s: float) -> float:
+    """Longest wait of a worker for one statement, seconds."""
+    return max(LEAST_STATEMENT_S, STATEMENT_TAKEOVERS * takeover_s)
+
+
+class _Link(asyncpg.Connection):
+    """A connection that is cut off when a statement on it timed out or was given up.
+
+    asyncpg would ask the server over a second connection to cancel the statement and wait for that, and for the rollback
+    behind it; a silent server keeps it waiting each time. The server rolls back by itself once the connection is gone.
+    """
+
+    def _cancel_current_command(self, *_: object) -> None:
+        # Not at once: the protocol still has to tell whoever waits.
+        asyncio.get_running_loop().call_soon(self.terminate)
+
+
+async def create_pool(dsn: str, *, size: int, name: str = "hocvu", takeover_s: float = TAKEOVER_S, statement_s: float = COMMAND_TIMEOUT_S) -> Pool:
     """Open the pool. A server that is not there is waited for by the caller, who sees OSError.
 
     Args:
         dsn: address of the database.
         size: most connections.
         name: who connects, for those who look at the server (`application_name`).
-        takeover_s: after this silence others take over, seconds.
+        takeover_s: after this silence others take over, seconds; a server drops a client that is gone after as long.
+        statement_s: longest wait for one statement, seconds.
 
     Raises:
         UnsafeSettings: the server could lose committed rows.
     """
-    pool = await open_pool(dsn, size=size, name=name, takeover_s=takeover_s)
+    pool = await open_pool(dsn, size=size, name=name, takeover_s=takeover_s, statement_s=statement_s)
     try:
         async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S):
             return pool
@@ -58,17 +94,24 @@ async def create_pool(dsn: str, *, size: int, name: str = "hocvu", takeover_s: f
         raise
 
 
-async def open_pool(dsn: str, *, size: int, name: str = "hocvu", takeover_s: float = TAKEOVER_S) -> Pool:
+async def open_pool(dsn: str, *, size: int, name: str = "hocvu", takeover_s: float = TAKEOVER_S, statement_s: float = COMMAND_TIMEOUT_S) -> Pool:
     """A pool that connects when somebody needs a connection; arguments as for `create_pool`.
 
     Every new connection looks at the server's settings first: while they are unsafe, nobody gets one (`UnsafeSettings`).
     """
+
+    async def begin(link: "asyncpg.Connection[asyncpg.Record]") -> None:
+        _mind_silence(link, takeover_s)
+        await _insist(link)
+
+    silence_ms, silence_s = f"{takeover_s * 1000:.0f}", f"{max(1, takeover_s / PROBES):.0f}"
     return await asyncpg.create_pool(
         dsn,
         min_size=0,
         max_size=size,
-        init=_insist,
-        command_timeout=COMMAND_TIMEOUT_S,
+        init=begin,
+        connection_class=_Link,
+        command_timeout=statement_s,
         timeout=ACQUIRE_TIMEOUT_S,
         max_inactive_connection_lifetime=300,
         # Batches differ in size by orders of magnitude; a plan made for the first one must not stay for all.
@@ -77,6 +120,14 @@ async def open_pool(dsn: str, *, size: int, name: str = "hocvu", takeover_s: flo
             "jit": "off",
             "application_name": name,
             "idle_in_transaction_session_timeout": f"{takeover_s * LOCKS_KEPT:.0f}s",
+            # Whatever the database or the role has for a default: the statements are written for this one.
+            "default_transaction_isolation": "read committed",
+            # A statement whose client is gone stops and gives its locks back, also one that only waits.
+            "client_connection_check_interval": f"{silence_ms}ms",
+            "tcp_user_timeout": silence_ms,
+            "tcp_keepalives_idle": silence_s,
+            "tcp_keepalives_interval": silence_s,
+            "tcp_keepalives_count": str(PROBES),
         },
     )
 
@@ -97,21 +148,30 @@ def insist_on_durability(settings: Mapping[str, str] | asyncpg.Record) -> None:
 
 
 @asynccontextmanager
-async def connection(pool: Pool) -> AsyncIterator[Tx]:
-    """A connection of the pool.
+async def connection(pool: Pool, within: float = ACQUIRE_TIMEOUT_S) -> AsyncIterator[Tx]:
+    """A connection of the pool. Giving it back never fails and never takes long: what was done with it is done.
+
+    Args:
+        pool: where from.
+        within: longest wait for it, seconds.
 
     Raises:
         Transient: there is none to be had. Why does not matter here: the server is away or full, the database is closed or
             being put back from a backup, the password is being changed; no record is to blame, and all of it passes.
     """
     try:
-        found = await pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+        found = await pool.acquire(timeout=within)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
         raise Transient(f"no connection to the database ({type(error).__name__})") from error
     try:
         yield found
+    except TimeoutError:
+        # The connections that lie idle go the same way; whoever took one next would wait as long.
+        await pool.expire_connections()
+        raise
     finally:
-        await pool.release(found)
+        with suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            await pool.release(found, timeout=RELEASE_S)
 
 
 @asynccontextmanager
@@ -141,6 +201,21 @@ async def look_at_settings(pool: Pool) -> None:
     except UnsafeSettings:
         await pool.expire_connections()
         raise
+
+
+def _mind_silence(link: "asyncpg.Connection[asyncpg.Record]", takeover_s: float) -> None:
+    """Let the network layer give a connection up on which nothing is acknowledged; a connection within the machine needs none of it."""
+    transport: asyncio.BaseTransport = link._transport  # type: ignore[attr-defined]  # there is no other way to the socket
+    found = transport.get_extra_info("socket")
+    if found is None or found.family == socket.AF_UNIX:
+        return
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    pause = max(1, round(takeover_s / PROBES))
+    for option, value in {
+        "TCP_KEEPIDLE": pause, "TCP_KEEPINTVL": pause, "TCP_KEEPCNT": PROBES, "TCP_USER_TIMEOUT": round(takeover_s * 1000),
+    }.items():  # fmt: skip
+        if hasattr(socket, option):  # not every system has all of them
+            found.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
 
 
 async def _insist(connection: "Tx | asyncpg.Connection[asyncpg.Record]") -> None:

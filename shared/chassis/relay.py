@@ -16,6 +16,7 @@ from contextlib import suppress
 from aiokafka import AIOKafkaProducer
 
 from shared.chassis import outbox, telemetry
+from shared.chassis.broker import ANSWER_S
 from shared.chassis.database import TAKEOVER_S, Pool, Tx, connection
 from shared.chassis.errors import Fenced
 from shared.chassis.lease import Lease
@@ -39,6 +40,9 @@ STATE_S = 2.0
 PUBLISH_S = 12.0
 """Longest time a batch may take until the broker has it, seconds; then the producer is thrown away."""
 
+STOP_S = 5.0
+"""Longest time a producer may take to stop, seconds; then its connections are cut off."""
+
 TRANSACTION_TIMEOUT_MS = 15_000
 """After this the broker aborts the open transaction of a relay that died, milliseconds."""
 
@@ -51,6 +55,7 @@ class Relay:
         self._bootstrap_servers = list(bootstrap_servers)
         self._transactional_id = f"{service}-relay"
         self._lease = Lease(pool, "relay", takeover_s)
+        self._answer_s = min(PUBLISH_S, takeover_s + ANSWER_S)
         self._wake = asyncio.Event()
         self._measured_at = 0.0
         self.trouble: str | None = None
@@ -93,7 +98,7 @@ class Relay:
             compression_type="lz4",
             max_batch_size=262_144,
             max_request_size=DEAD_LETTER_BYTES + 65_536,
-            request_timeout_ms=10_000,
+            request_timeout_ms=int(self._answer_s * 1000),
         )
 
     async def _publish_while_leased(self, stop: asyncio.Event) -> None:
@@ -110,7 +115,7 @@ class Relay:
                     await _pause_until(self._wake, IDLE_S)
         finally:
             # A producer in an unknown state is thrown away whole; the next one starts with a new epoch.
-            await asyncio.wait_for(asyncio.gather(producer.stop(), return_exceptions=True), 5)
+            await _throw_away(producer)
 
     async def _publish_batch(self, producer: AIOKafkaProducer) -> int:
         # One connection from reading to forgetting: when the database is replaced by an earlier one meanwhile, the connection
@@ -161,6 +166,25 @@ class Relay:
             await asyncio.wait_for(self._lease.release(), 2)
         except Exception as error:  # noqa: BLE001  (a lease that was not given back expires)
             log.warning("lease was not given back", extra={"error": type(error).__name__})
+
+
+async def _throw_away(producer: AIOKafkaProducer) -> None:
+    """Stop a producer; one that does not stop in time is left behind with its connections cut off. Never raises.
+
+    It waits for a broker that has fallen silent, and it does not heed being cancelled while it does.
+    """
+    stopping = asyncio.create_task(producer.stop())
+    done, _ = await asyncio.wait({stopping}, timeout=STOP_S)
+    if done:
+        if not stopping.cancelled() and stopping.exception() is not None:
+            log.warning("producer did not stop well", extra={"error": type(stopping.exception()).__name__})
+        return
+    log.warning("producer is left behind, the broker is silent")
+    for link in list(producer.client._conns.values()):
+        if link._writer is not None:
+            link._writer.transport.abort()
+    stopping.add_done_callback(lambda task: task.cancelled() or task.exception())
+    stopping.cancel()
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -19,7 +19,7 @@ from shared.chassis import crash_points, health, telemetry
 from shared.chassis.admission import Admission, Look
 from shared.chassis.clock import Clock, now
 from shared.chassis.consume import BatchConsumer, Subscription
-from shared.chassis.database import Pool, create_pool, look_at_settings, open_pool
+from shared.chassis.database import COMMAND_TIMEOUT_S, Pool, create_pool, look_at_settings, open_pool, statement_limit
 from shared.chassis.decide import Decider, NothingToDecide
 from shared.chassis.errors import MustNotWork, Transient
 from shared.chassis.http import create_api
@@ -218,11 +218,11 @@ def _decide(service: Service, topic: str, by: str, why: str, decision: Callable[
 
 async def _worker(service: Service, settings: ServiceSettings) -> int:
     stop = stop_on_signals()
-    pool = await _open_pool(settings, f"{service.name}-worker")
+    pool = await _open_pool(settings, f"{service.name}-worker", statement_limit(settings.takeover_s))
     relay = Relay(pool, settings.kafka_bootstrap_servers, service.name, settings.takeover_s)
     relay.held = True
     runtime = Runtime(pool, settings, wake_relay=relay.wake)
-    broker = create_broker(settings.kafka_bootstrap_servers, name=f"{service.name}-worker")
+    broker = create_broker(settings.kafka_bootstrap_servers, name=f"{service.name}-worker", takeover_s=settings.takeover_s)
     consumers = [BatchConsumer(wanted, service.name, pool, relay.wake) for wanted in service.subscriptions(runtime)]
     for consumer in consumers:
         subscribe(broker, consumer, settings.max_batch, settings.takeover_s, settings.instance)
@@ -313,8 +313,9 @@ async def _background(task: BackgroundTask, stop: asyncio.Event, admission: Admi
     await task.run(stop)
 
 
-async def _open_pool(settings: ServiceSettings, name: str) -> Pool:
-    return await open_pool(settings.database_url.get_secret_value(), size=settings.pool_size, name=name, takeover_s=settings.takeover_s)
+async def _open_pool(settings: ServiceSettings, name: str, statement_s: float = COMMAND_TIMEOUT_S) -> Pool:
+    dsn = settings.database_url.get_secret_value()
+    return await open_pool(dsn, size=settings.pool_size, name=name, takeover_s=settings.takeover_s, statement_s=statement_s)
 
 
 def _outbox_check(relay: Relay) -> health.Check:

@@ -21,6 +21,7 @@ from faststream.kafka.subscriber.usecase import BatchSubscriber
 from prometheus_client import REGISTRY
 
 from shared.chassis import telemetry
+from shared.chassis.broker import ANSWER_S
 from shared.chassis.consume import BatchConsumer
 from shared.chassis.database import TAKEOVER_S
 from shared.chassis.dead_letters import RawRecord
@@ -29,7 +30,8 @@ from shared.chassis.errors import is_transient
 log = logging.getLogger(__name__)
 
 FETCH_BYTES = 16 * 1_048_576
-"""Most bytes per partition and fetch: a whole batch of 10,000 events and more."""
+"""Most bytes of a fetch: a whole batch of 10,000 events and more, and no more than a thin line brings before the broker
+seems to be silent. A single record batch that is larger comes all the same."""
 
 BATCH_TIMEOUT_MS = 20
 """How long a poll waits for records, milliseconds. What has arrived is the batch: small when live, large when behind."""
@@ -47,17 +49,19 @@ LAG_EVERY_S = 2.0
 """Pause between two looks at the ends of the partitions, seconds."""
 
 
-def create_broker(bootstrap_servers: Sequence[str], *, name: str = "hocvu", with_metrics: bool = True) -> KafkaBroker:
+def create_broker(bootstrap_servers: Sequence[str], *, name: str = "hocvu", takeover_s: float = TAKEOVER_S, with_metrics: bool = True) -> KafkaBroker:
     """A broker object that never logs per record; FastStream does not split a comma-separated string, so a list it is.
 
     Args:
         bootstrap_servers: brokers to ask first.
         name: who connects, for those who look at the broker (`client.id`).
+        takeover_s: a process that is silent this long loses its partitions, seconds; a broker has a little longer to answer.
         with_metrics: FastStream's own metrics can be registered once per process; a test that makes several brokers goes without.
     """
     return KafkaBroker(
         list(bootstrap_servers),
         client_id=name,
+        request_timeout_ms=int((takeover_s + ANSWER_S) * 1000),
         logger=None,
         apply_types=False,
         graceful_timeout=8.0,
@@ -95,7 +99,7 @@ def subscribe(
         session_timeout_ms=int(takeover_s * 1000),
         heartbeat_interval_ms=int(takeover_s * 1000 / HEARTBEATS),
         fetch_max_wait_ms=100,
-        fetch_max_bytes=4 * FETCH_BYTES,
+        fetch_max_bytes=FETCH_BYTES,
         max_partition_fetch_bytes=FETCH_BYTES,
         listener=listener,
         parser=_parse,

@@ -32,9 +32,9 @@ async def running(
     takeover_s: float = TAKEOVER_S,
 ) -> AsyncIterator[Running]:
     """Consume and relay until the block ends."""
-    relay = relay_kind(pool, bootstrap_servers, group)
+    relay = relay_kind(pool, bootstrap_servers, group, takeover_s)
     consumer = kind(subscription, group, pool, relay.wake)
-    broker = create_broker(bootstrap_servers, with_metrics=False)
+    broker = create_broker(bootstrap_servers, takeover_s=takeover_s, with_metrics=False)
     subscribe(broker, consumer, max_batch, takeover_s, instance)
     stop = asyncio.Event()
     tasks = [asyncio.create_task(relay.run(stop)), asyncio.create_task(watch_lag(consumer, stop))]

@@ -5,7 +5,7 @@ import logging
 from contextlib import suppress
 
 from shared.chassis import telemetry
-from shared.chassis.database import Pool
+from shared.chassis.database import Pool, connection
 from shared.chassis.errors import is_transient
 from shared.chassis.letters import store
 from shared.chassis.letters.store import Filter
@@ -18,8 +18,8 @@ EVERY_S = 15.0
 
 async def measure(pool: Pool, group: str) -> None:
     """Count once. A reason that nothing waits for any more has no value; every worker of a service tells the same."""
-    async with pool.acquire() as connection:
-        waiting = await store.count(connection, group, Filter())
+    async with connection(pool) as link:
+        waiting = await store.count(link, group, Filter())
     telemetry.DEAD_LETTERS_OPEN.clear()
     for reason, letters in waiting.items():
         telemetry.DEAD_LETTERS_OPEN.labels(group, reason).set(letters)

@@ -11,10 +11,11 @@ from services.assessment.main import SERVICE as ASSESSMENT
 from services.enrollment.main import SERVICE as ENROLLMENT
 from services.notifications.main import SERVICE as NOTIFICATIONS
 from services.reporting.main import SERVICE as REPORTING
+from shared.chassis.broker import ANSWER_S
 from shared.chassis.consume import BatchConsumer
 from shared.chassis.relay import Relay
 from shared.chassis.service import Runtime, Service
-from shared.chassis.subscribe import create_broker, subscribe
+from shared.chassis.subscribe import FETCH_BYTES, create_broker, subscribe
 from shared.chassis.topics import touched
 from shared.contracts.topics import OUTCOME_FACTS
 
@@ -35,7 +36,9 @@ def _cannot_lose(producer: AIOKafkaProducer) -> bool:
 async def test_what_a_service_reads_and_writes_with_cannot_lose_a_record(service: Service) -> None:
     settings = _settings(service)
     pool: Any = None
-    broker = create_broker(SERVERS, with_metrics=False)
+    broker = create_broker(SERVERS, takeover_s=settings.takeover_s, with_metrics=False)
+    builder: Any = broker.config.broker_config.builder
+    assert builder.keywords["request_timeout_ms"] == 1000 * (settings.takeover_s + ANSWER_S)
     names = set()
     for wanted in service.subscriptions(Runtime(pool, settings)):
         subscriber = subscribe(broker, BatchConsumer(wanted, service.name, pool, lambda: None), settings.max_batch, settings.takeover_s, "one")
@@ -43,6 +46,7 @@ async def test_what_a_service_reads_and_writes_with_cannot_lose_a_record(service
         assert subscriber.group_id == service.name
         told = subscriber._connection_args
         assert (told["auto_offset_reset"], told["enable_auto_commit"]) == ("earliest", False)
+        assert told["fetch_max_bytes"] == FETCH_BYTES, "a fetch must come over a thin line before the broker seems to be silent"
         names.add(told["group_instance_id"])
     assert len(names) == len(broker.subscribers), "members of one process need names of their own"
     producer = Relay(pool, SERVERS, service.name).create_producer()
