@@ -38,12 +38,25 @@ class DeadLetter:
 
 
 _INSERT = """
+WITH header AS (
+    SELECT letter, array_agg(name ORDER BY place) AS names, array_agg(value ORDER BY place) AS vals
+    FROM unnest($10::int[], $11::text[], $12::bytea[]) WITH ORDINALITY AS one (letter, name, value, place)
+    GROUP BY letter
+)
 INSERT INTO dead_letter (
     consumer_group, topic, partition, record_offset, reason, detail, event_type, key, value, header_names, header_values, era
-) SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, coalesce(max(era), 0) FROM consumed_offset
-WHERE consumer_group = $1 AND topic = $2 AND partition = $3
+)
+SELECT $1, $2, letter.partition, record_offset, reason, detail, event_type, key, value,
+       coalesce(header.names, '{}'), coalesce(header.vals, '{}'), coalesce(consumed.era, 0)
+FROM unnest($3::int[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::bytea[], $9::bytea[]) WITH ORDINALITY
+    AS letter (partition, record_offset, reason, detail, event_type, key, value, number)
+LEFT JOIN header ON header.letter = letter.number
+LEFT JOIN consumed_offset AS consumed
+    ON consumed.consumer_group = $1 AND consumed.topic = $2 AND consumed.partition = letter.partition
+ORDER BY letter.number
 ON CONFLICT ON CONSTRAINT dead_letter_position DO NOTHING
 """
+"""One statement however many there are: a person may let thousands be set aside at once."""
 
 
 async def set_aside(tx: Tx, topic: Topic, group: str, letters: Sequence[DeadLetter]) -> None:
@@ -56,8 +69,10 @@ async def set_aside(tx: Tx, topic: Topic, group: str, letters: Sequence[DeadLett
     """
     if not letters:
         return
-    # executemany is one round trip; dead letters are few (the fuse sees to it).
-    await tx.executemany(_INSERT, [_row(group, letter) for letter in letters])
+    columns = zip(*(_row(letter) for letter in letters), strict=True)
+    headers = [(number, _storable(name), value or b"") for number, letter in enumerate(letters, 1) for name, value in letter.record.headers]
+    of, names, values = zip(*headers, strict=True) if headers else ((), (), ())
+    await tx.execute(_INSERT, group, topic.name, *columns, of, names, values)
     target = topic.dead_letters(group).name
     await outbox.set_aside(
         tx,
@@ -97,11 +112,10 @@ def event_type(record: RawRecord) -> str | None:
     return None
 
 
-def _row(group: str, letter: DeadLetter) -> tuple[object, ...]:
+def _row(letter: DeadLetter) -> tuple[object, ...]:
     record = letter.record
     return (
-        group, record.topic, record.partition, record.offset, letter.reason, letter.detail[:DETAIL_LENGTH], event_type(record),
-        record.key, record.value, [_storable(name) for name, _ in record.headers], [value or b"" for _, value in record.headers],
+        record.partition, record.offset, letter.reason, letter.detail[:DETAIL_LENGTH], event_type(record), record.key, record.value,
     )  # fmt: skip
 
 

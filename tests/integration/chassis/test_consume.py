@@ -17,8 +17,10 @@ from shared.chassis.errors import Fenced, Transient
 from shared.chassis.health import progress
 from shared.chassis.stops import Place
 from shared.chassis.subscribe import create_broker, subscribe
+from shared.contracts.topics import Topic
 from tests.support.bakery import SCHEMA, Loaf, bake, headers, loaf, open_bakery, read
 from tests.support.infrastructure import Infrastructure
+from tests.support.letters import set_aside
 from tests.support.running import running
 from tests.support.waiting import eventually
 
@@ -69,6 +71,21 @@ async def test_one_bad_record_in_a_batch_of_10000_costs_its_neighbours_nothing(i
     told = dict(dead.headers)
     assert dead.value == b"\xff{not json"
     assert (told["dlq_reason"], told["dlq_offset"], told["dlq_topic"]) == (b"header_not_utf8", b"4321", bakery.loaves.name.encode())
+
+
+async def test_however_many_are_set_aside_together_one_statement_keeps_them(pool: Pool) -> None:
+    bakery = Topic("loaves", "bakers", "loaf", "loaf", 1, "delete", None, ("bakery",), "Loaves.")
+    await pool.execute("""
+        CREATE TABLE statement (number int);
+        CREATE FUNCTION count_it() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO statement VALUES (1); RETURN NULL; END';
+        CREATE TRIGGER counting AFTER INSERT ON dead_letter EXECUTE FUNCTION count_it();
+    """)
+    records: list[tuple[list[tuple[str, bytes]], bytes]] = [([], b"bare"), *((headers(n, subject=b"\xff"), loaf(n)) for n in range(1, 40))]
+    await set_aside(pool, bakery, "bakery", records, "not_json")
+    assert await pool.fetchval("SELECT count(*) FROM statement") == 1
+    rows = await pool.fetch("SELECT record_offset, value, header_names, header_values FROM dead_letter ORDER BY dead_letter_id")
+    assert [(list(zip(row[2], row[3], strict=True)), row[1]) for row in rows] == records
+    assert [row[0] for row in rows] == list(range(40))
 
 
 @pytest.mark.parametrize(
