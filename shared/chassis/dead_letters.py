@@ -64,8 +64,9 @@ async def set_aside(tx: Tx, topic: Topic, group: str, letters: Sequence[DeadLett
 
     The bytes of the dead letter's key and value are the original ones; the reason and the position stand in the headers
     `dlq_reason`, `dlq_detail`, `dlq_topic`, `dlq_partition`, `dlq_offset` after the original headers. A header without a
-    value is kept as an empty one. Of a record that is larger than a topic takes (compressed it may have been small) the
-    topic gets neither key, value nor headers but `dlq_bytes`, their size; the table keeps it whole.
+    value is kept as an empty one, a name that is not UTF-8 with its bytes written out. Of a record that is larger than a
+    topic takes (compressed it may have been small) the topic gets neither key, value nor headers but `dlq_bytes`, their
+    size; the table keeps it whole.
     """
     if not letters:
         return
@@ -129,12 +130,17 @@ def _fits(record: RawRecord) -> bool:
 
 def _fitting(record: RawRecord) -> list[tuple[str, bytes]]:
     if _fits(record):
-        return [(name, value or b"") for name, value in record.headers]
+        return [(_readable(name), value or b"") for name, value in record.headers]
     return [("dlq_bytes", str(_size(record)).encode())]
 
 
+def _readable(name: str) -> str:
+    """The name as it came; a byte that is no text is written out in hexadecimal."""
+    return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def _storable(name: str) -> str:
-    return name.replace("\x00", "�")
+    return _readable(name).replace("\x00", "�")
 
 
 def _headers(letter: DeadLetter) -> list[tuple[str, bytes]]:

@@ -91,10 +91,17 @@ def decode(record: RawRecord, types: Mapping[str, EventType[object]], taken_over
 
 
 def _headers(record: RawRecord) -> dict[str, str]:
+    if not all(name.isascii() or _is_text(name) for name, _ in record.headers):
+        raise Rejected("header_not_utf8", "a header name is not UTF-8")
     try:
         return {name.lower(): (value or b"").decode() for name, value in record.headers}
     except UnicodeDecodeError as error:
         raise Rejected("header_not_utf8", "a header value is not UTF-8") from error
+
+
+def _is_text(name: str) -> bool:
+    """Whether a name was UTF-8; what was not is in it as lone surrogates (header_names.py)."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
 
 
 def _attribute(headers: Mapping[str, str], name: str) -> str:

@@ -26,6 +26,7 @@ from shared.chassis.consume import BatchConsumer
 from shared.chassis.database import TAKEOVER_S
 from shared.chassis.dead_letters import RawRecord
 from shared.chassis.errors import is_transient
+from shared.chassis.header_names import read_every_name
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,7 @@ def create_broker(bootstrap_servers: Sequence[str], *, name: str = "hocvu", take
         takeover_s: a process that is silent this long loses its partitions, seconds; a broker has a little longer to answer.
         with_metrics: FastStream's own metrics can be registered once per process; a test that makes several brokers goes without.
     """
+    read_every_name()
     return KafkaBroker(
         list(bootstrap_servers),
         client_id=name,

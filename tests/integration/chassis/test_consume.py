@@ -7,6 +7,11 @@ from typing import Any
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
+from aiokafka.consumer import fetcher
+from aiokafka.producer import message_accumulator
+from aiokafka.producer import producer as producing
+from aiokafka.record.default_records import _DefaultRecordBatchBuilderPy
+from aiokafka.record.memory_records import MemoryRecords
 from faststream import AckPolicy
 
 from shared.chassis import offsets
@@ -71,6 +76,42 @@ async def test_one_bad_record_in_a_batch_of_10000_costs_its_neighbours_nothing(i
     told = dict(dead.headers)
     assert dead.value == b"\xff{not json"
     assert (told["dlq_reason"], told["dlq_offset"], told["dlq_topic"]) == (b"header_not_utf8", b"4321", bakery.loaves.name.encode())
+
+
+class _Blunt(str):
+    """A header name whose bytes are no text."""
+
+    __slots__ = ()
+
+    def encode(self, *_: str) -> bytes:
+        return b"x-\xff"
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+async def test_a_header_whose_name_is_not_utf8_costs_its_neighbours_nothing(
+    infra: Infrastructure, pool: Pool, monkeypatch: pytest.MonkeyPatch, *, guarded: bool
+) -> None:
+    """The control is aiokafka as it comes: the partition stands still for good."""
+    for module in (message_accumulator, producing):  # the builder that is used otherwise refuses the name
+        monkeypatch.setattr(module, "DefaultRecordBatchBuilder", _DefaultRecordBatchBuilderPy)
+    monkeypatch.setattr(fetcher, "MemoryRecords", fetcher.MemoryRecords)
+    bakery = await open_bakery(infra.bootstrap_servers, partitions=1)
+    records = [(headers(n), loaf(n)) for n in range(30)]
+    records[7] = ([*headers(7), (_Blunt("x"), b"\x01"), ("nhãn", b"2")], loaf(7))
+    await bake(infra.bootstrap_servers, bakery.loaves, records)
+    async with running(infra.bootstrap_servers, pool, bakery.subscription(sell=False), bakery.group):
+        if not guarded:
+            fetcher.MemoryRecords = MemoryRecords
+            with pytest.raises(AssertionError):
+                await eventually(lambda: _is(pool, 29), 8)
+            return
+        await eventually(lambda: _is(pool, 29))
+        await eventually(lambda: _outbox_is_empty(pool))
+    (letter,) = await pool.fetch("SELECT reason, record_offset, value, header_names, header_values FROM dead_letter")
+    assert tuple(letter)[:3] == ("header_not_utf8", 7, loaf(7))
+    assert list(zip(letter["header_names"], letter["header_values"], strict=True))[-2:] == [("x-\\xff", b"\x01"), ("nhãn", b"2")]
+    (dead,) = await read(infra.bootstrap_servers, bakery.loaves.dead_letters(bakery.group).name, 4)
+    assert dict(dead.headers)["x-\\xff"] == b"\x01"
 
 
 async def test_however_many_are_set_aside_together_one_statement_keeps_them(pool: Pool) -> None:
