@@ -12,7 +12,7 @@ from deploy import topics
 from deploy.local import kafka, postgres, postgres_folders, prepare, processes
 from deploy.local import secrets as stack_secrets
 from deploy.local.layout import Layout, Refusal
-from deploy.local.screen import step, tell
+from deploy.local.screen import say, step, tell
 from deploy.local.services import WATCH, table, wait_ready, watching
 from shared.contracts.topics import TOPICS
 
@@ -71,7 +71,7 @@ def _alone(layout: Layout) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("  waiting for another command on this stack", flush=True)
+            say("  waiting for another command on this stack")
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
