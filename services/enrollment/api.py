@@ -16,7 +16,6 @@ from services.enrollment.persons import store as persons
 from services.enrollment.registers import handlers as registers
 from services.enrollment.registers import store as register_store
 from services.enrollment.registers.domain import Course
-from services.enrollment.settings import EnrollmentSettings
 from shared.chassis.auth import Principal, requires
 from shared.chassis.database import transaction
 from shared.chassis.outbox import announce
@@ -36,8 +35,13 @@ class CourseEntry(BaseModel):
     course_sets: list[CourseCode] = Field(default=[], max_length=20, description="Sets it counts for besides ALL")
 
 
-def create_router(runtime: Runtime, settings: EnrollmentSettings) -> APIRouter:
-    """The routes, bound to a runtime."""
+def create_router(runtime: Runtime, history_sources: tuple[str, ...]) -> APIRouter:
+    """The routes, bound to a runtime.
+
+    Args:
+        runtime: database, clock, relay.
+        history_sources: sources that may report facts from before the movement began.
+    """
     router = APIRouter(prefix="/v1")
 
     @router.post("/events", status_code=202, tags=["facts"], summary="Hand over facts as CloudEvents (binary, structured or batch)")
@@ -76,7 +80,7 @@ def create_router(runtime: Runtime, settings: EnrollmentSettings) -> APIRouter:
         source, data = item.envelope.source, item.data
         if principal.source is not None and principal.source != source:
             return NotAccepted(item.envelope.id, "foreign_source", ({"field": "source", "reason": "this key may not speak for it"},))
-        wrong = check_time(data.occurred_at, source, runtime.clock(), settings.history_sources)
+        wrong = check_time(data.occurred_at, source, runtime.clock(), history_sources)
         if wrong is not None:
             return NotAccepted(item.envelope.id, wrong.reason, ({"field": "data.occurred_at", "reason": wrong.detail},))
         if hasattr(data, "course") and data.course not in known:

@@ -31,7 +31,7 @@ def subscriptions(runtime: Runtime) -> list[Subscription]:
 
 def routes(app: FastAPI, runtime: Runtime) -> None:
     """What enrollment serves."""
-    app.include_router(create_router(runtime, runtime.settings))
+    app.include_router(create_router(runtime, runtime.settings.history_sources))
 
 
 def load_registers(

@@ -12,7 +12,6 @@ from datetime import timedelta
 from services.notifications import metrics, store
 from services.notifications.channels import mail
 from services.notifications.domain import LOST_ANSWERS, AnswerLost, Later, Never, Outcome, Sent, next_state, pause
-from services.notifications.settings import NotificationsSettings
 from services.notifications.store import Claimed, Settled
 from shared.chassis.database import Pool, transaction
 from shared.chassis.errors import is_transient
@@ -29,10 +28,17 @@ LONGEST_PAUSE_S = 60.0
 class Deliverer:
     """The delivering loop of one worker."""
 
-    def __init__(self, pool: Pool, settings: NotificationsSettings) -> None:
+    def __init__(self, pool: Pool, server: mail.Server, lease: timedelta) -> None:
+        """Plain construction; nothing happens yet.
+
+        Args:
+            pool: database of the service.
+            server: where mails go.
+            lease: how long one mail stays with the process that took it, until another tries.
+        """
         self._pool = pool
-        self._settings = settings
-        self._lease = timedelta(seconds=settings.delivery_lease_s)
+        self._server = server
+        self._lease = lease
 
     async def run(self, stop: asyncio.Event) -> None:
         """Deliver until `stop` is set. Trouble that passes never ends the loop."""
@@ -68,7 +74,7 @@ class Deliverer:
         if not seen.due:
             return 0
         tried = 0
-        async with mail.connection(self._settings) as connection:
+        async with mail.connection(self._server) as connection:
             settled: Settled | None = None
             while (claimed := await self._next(settled, more=connection.usable and not (stop is not None and stop.is_set()))) is not None:
                 one, address = claimed

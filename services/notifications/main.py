@@ -2,6 +2,7 @@
 
 import asyncio
 import csv
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +13,13 @@ from fastapi import FastAPI
 
 from services.notifications import store
 from services.notifications.api import create_router
+from services.notifications.channels import mail
 from services.notifications.deliver import Deliverer
 from services.notifications.domain import Recipient, State, mistakes
 from services.notifications.handlers import on_report_frozen
 from services.notifications.settings import NotificationsSettings
 from shared.chassis.consume import Subscription
-from shared.chassis.database import transaction
+from shared.chassis.database import Pool, transaction
 from shared.chassis.service import BackgroundTask, Runtime, Service, load, open_runtime, run
 from shared.contracts.reporting import REPORT_FROZEN
 from shared.contracts.topics import REPORT_EVENTS
@@ -38,7 +40,21 @@ def routes(app: FastAPI, runtime: Runtime) -> None:
 
 def background(runtime: Runtime) -> list[BackgroundTask]:
     """What notifications does besides consuming."""
-    return [BackgroundTask("deliver", Deliverer(runtime.pool, runtime.settings).run)]
+    return [BackgroundTask("deliver", create_deliverer(runtime.pool, runtime.settings).run)]
+
+
+def create_deliverer(pool: Pool, settings: NotificationsSettings) -> Deliverer:
+    """Who carries deliveries out, as the settings say."""
+    server = mail.Server(
+        host=settings.smtp_host,
+        port=settings.smtp_port,
+        username=settings.smtp_username,
+        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        timeout_s=settings.smtp_timeout_s,
+        sender=settings.mail_from,
+        domain=settings.mail_domain,
+    )
+    return Deliverer(pool, server, timedelta(seconds=settings.delivery_lease_s))
 
 
 def load_recipients(

@@ -21,7 +21,7 @@ SPOILT = {
     "Pure domain": ("services/reporting/figures/domain.py", "import random"),
     "Thin contracts": ("shared/contracts/envelope.py", "import asyncpg"),
     "SQL in stores": ("services/assessment/handlers.py", "import asyncpg"),
-    "Settings at the door": ("services/assessment/store.py", "import services.assessment.settings"),
+    "Settings at the door": ("services/assessment/api.py", "import services.assessment.settings"),
 }
 
 

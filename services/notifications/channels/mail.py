@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import SMTP as WIRE_FORM
 from email.utils import format_datetime
@@ -10,12 +11,34 @@ from email.utils import format_datetime
 import aiosmtplib
 
 from services.notifications.domain import AnswerLost, Later, Never, Outcome, Sent
-from services.notifications.settings import NotificationsSettings
 from services.notifications.store import Claimed
 
 _REFUSED_FOR_NOW = 400
 _REFUSED_FOR_GOOD = 500
 """SMTP reply codes from here on mean not now, and never (RFC 5321, 4.2.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The mail server, and who we are to it.
+
+    Attributes:
+        host: where it is.
+        port: its port; not the one that begins encrypted (465).
+        username: our name there; with one STARTTLS is required.
+        password: our password there.
+        timeout_s: longest time for one mail, seconds.
+        sender: sender address.
+        domain: right side of Message-IDs, and our name to the mail server.
+    """
+
+    host: str
+    port: int
+    username: str | None
+    password: str | None = field(repr=False)
+    timeout_s: float
+    sender: str
+    domain: str
 
 
 class Unreachable(Exception):
@@ -25,9 +48,9 @@ class Unreachable(Exception):
 class Connection:
     """An open session with the mail server."""
 
-    def __init__(self, client: aiosmtplib.SMTP, settings: NotificationsSettings) -> None:
+    def __init__(self, client: aiosmtplib.SMTP, server: Server) -> None:
         self._client = client
-        self._settings = settings
+        self._server = server
 
     @property
     def usable(self) -> bool:
@@ -35,19 +58,19 @@ class Connection:
         return self._client.is_connected
 
     async def send(self, claimed: Claimed, address: str) -> Outcome:
-        """Hand one message over, within `smtp_timeout_s` in all. Never raises for what a server or a message can do.
+        """Hand one message over, within the server's `timeout_s` in all. Never raises for what a server or a message can do.
 
         The answer is lost only where the text may have been handed over: a connection that breaks before that leaves
         the server with nothing, and so does every refusal.
         """
         try:
-            text = _mail(self._settings, claimed, address).as_bytes()
+            text = _mail(self._server, claimed, address).as_bytes()
         except (ValueError, LookupError) as error:
             return Never(f"the mail cannot be written ({type(error).__name__})")
         handed_over = False
         try:
-            async with asyncio.timeout(self._settings.smtp_timeout_s):
-                await self._client.mail(self._settings.mail_from)
+            async with asyncio.timeout(self._server.timeout_s):
+                await self._client.mail(self._server.sender)
                 await self._client.rcpt(address)
                 handed_over = True
                 await self._client.data(text)
@@ -69,21 +92,21 @@ class Connection:
 
 
 @asynccontextmanager
-async def connection(settings: NotificationsSettings) -> AsyncIterator[Connection]:
+async def connection(server: Server) -> AsyncIterator[Connection]:
     """Open a session, encrypted if the server can; with a user name it must be.
 
     Raises:
         Unreachable: nobody answers, or the server refuses the session.
     """
     client = aiosmtplib.SMTP(
-        hostname=settings.smtp_host,
-        port=settings.smtp_port,
-        timeout=settings.smtp_timeout_s,
-        start_tls=True if settings.smtp_username else None,
-        username=settings.smtp_username,
-        password=settings.smtp_password.get_secret_value() if settings.smtp_password else None,
+        hostname=server.host,
+        port=server.port,
+        timeout=server.timeout_s,
+        start_tls=True if server.username else None,
+        username=server.username,
+        password=server.password,
         # The name for EHLO; the library would ask the resolver, which can hang.
-        local_hostname=settings.mail_domain,
+        local_hostname=server.domain,
     )
     try:
         await client.connect()
@@ -91,7 +114,7 @@ async def connection(settings: NotificationsSettings) -> AsyncIterator[Connectio
         client.close()
         raise Unreachable(type(error).__name__) from error
     try:
-        yield Connection(client, settings)
+        yield Connection(client, server)
     finally:
         try:
             if client.is_connected:
@@ -112,13 +135,13 @@ def _read(error: aiosmtplib.SMTPResponseException, *, handed_over: bool) -> Outc
     return AnswerLost(f"the mail server's answer cannot be read ({error.code})")
 
 
-def _mail(settings: NotificationsSettings, claimed: Claimed, address: str) -> EmailMessage:
+def _mail(server: Server, claimed: Claimed, address: str) -> EmailMessage:
     mail = EmailMessage(policy=WIRE_FORM)
-    mail["From"] = settings.mail_from
+    mail["From"] = server.sender
     mail["To"] = address
     mail["Subject"] = claimed.title
     mail["Date"] = format_datetime(claimed.created_at)
-    mail["Message-ID"] = f"<{claimed.message_id}@{settings.mail_domain}>"
+    mail["Message-ID"] = f"<{claimed.message_id}@{server.domain}>"
     mail["Auto-Submitted"] = "auto-generated"
     # Quoted-printable passes servers that cannot do 8 bits.
     mail.set_content(claimed.body, cte="quoted-printable")

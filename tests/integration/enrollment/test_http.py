@@ -39,7 +39,7 @@ async def client(pool: Pool) -> AsyncIterator[httpx.AsyncClient]:
     app = create_api(
         "Enrollment", "", keys=[_key("owner", "*"), _key("reader", "registers:read"), _key("bdhvs", "facts:write", source="/p")], health=Health()
     )
-    app.include_router(create_router(Runtime(pool, settings), settings))
+    app.include_router(create_router(Runtime(pool, settings), settings.history_sources))
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://e", headers={"authorization": "Bearer owner"}) as found:
         await found.put("/v1/registers/courses/AAA", json={"title": "A", "launched_by": "BXD"})

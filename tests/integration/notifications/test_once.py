@@ -10,6 +10,7 @@ from services.notifications import handlers, store
 from services.notifications.deliver import Deliverer
 from services.notifications.domain import Recipient
 from services.notifications.handlers import on_report_frozen
+from services.notifications.main import create_deliverer
 from shared.chassis.clock import now
 from shared.chassis.database import Pool, transaction
 from shared.chassis.errors import Transient
@@ -28,7 +29,7 @@ async def post() -> AsyncIterator[Post]:
 @pytest.fixture
 async def deliverer(pool: Pool, post: Post, dsn: str) -> Deliverer:
     await load(pool)
-    return Deliverer(pool, settings_for(post.port, dsn))
+    return create_deliverer(pool, settings_for(post.port, dsn))
 
 
 async def _deliver_all(deliverer: Deliverer) -> None:
@@ -85,7 +86,7 @@ async def test_four_that_deliver_at_once_send_each_mail_once(
         monkeypatch.setattr(store, "_CLAIM", store._CLAIM.replace("FOR UPDATE SKIP LOCKED", ""))
     await load(pool, [Recipient(f"office-{n}", "Sở", "VN", f"office-{n}@hocvu.example") for n in range(60)])
     await freeze(pool, report())
-    await asyncio.gather(*(_deliver_all(Deliverer(pool, settings_for(post.port, dsn))) for _ in range(4)))
+    await asyncio.gather(*(_deliver_all(create_deliverer(pool, settings_for(post.port, dsn))) for _ in range(4)))
     assert len(post.repeats) == 60
     assert (len(post.mails) == 60) is lock
     assert post.connections > 1

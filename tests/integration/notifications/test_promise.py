@@ -10,6 +10,7 @@ from prometheus_client import REGISTRY
 from services.notifications import store
 from services.notifications.channels.mail import Unreachable
 from services.notifications.deliver import Deliverer
+from services.notifications.main import create_deliverer
 from services.notifications.store import Settled
 from shared.chassis.database import Pool, Tx, transaction
 from shared.chassis.topics import ensure_topics
@@ -32,14 +33,14 @@ async def post() -> AsyncIterator[Post]:
 @pytest.fixture
 async def deliverer(pool: Pool, post: Post, dsn: str) -> Deliverer:
     await load(pool)
-    return Deliverer(pool, settings_for(post.port, dsn, 0.5))
+    return create_deliverer(pool, settings_for(post.port, dsn, 0.5))
 
 
 async def test_while_the_mail_server_is_away_nothing_is_claimed_and_nothing_is_lost(pool: Pool, dsn: str) -> None:
     port = free_port()
     await load(pool)
     await freeze(pool, report())
-    deliverer = Deliverer(pool, settings_for(port, dsn))
+    deliverer = create_deliverer(pool, settings_for(port, dsn))
     for _ in range(5):
         with pytest.raises(Unreachable):
             await deliverer.deliver()
@@ -56,7 +57,7 @@ async def test_the_loop_outlives_a_mail_server_that_is_away_and_stops_at_once(po
     await freeze(pool, report())
     before = REGISTRY.get_sample_value("notify_deliveries_total", {"channel": "mail", "result": "unreachable"}) or 0
     stop = asyncio.Event()
-    loop = asyncio.create_task(Deliverer(pool, settings_for(free_port(), dsn)).run(stop))
+    loop = asyncio.create_task(create_deliverer(pool, settings_for(free_port(), dsn)).run(stop))
 
     async def tried() -> bool:
         return (REGISTRY.get_sample_value("notify_deliveries_total", {"channel": "mail", "result": "unreachable"}) or 0) > before

@@ -14,8 +14,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from deploy.local.layout import REPOSITORY
-from services.notifications.deliver import Deliverer
-from services.notifications.main import SERVICE
+from services.notifications.main import SERVICE, create_deliverer
 from shared.chassis import health
 from shared.chassis.clock import now
 from shared.chassis.consume import Subscription
@@ -59,7 +58,7 @@ async def test_event_ten_times_replay_from_zero_and_two_replicas_send_each_mail_
                 return bool(await connection.fetchval("SELECT coalesce(sum(next_offset), 0) FROM consumed_offset") == 10)
 
         stop = asyncio.Event()
-        delivering = [asyncio.create_task(Deliverer(pool, settings).run(stop)) for _ in range(2)]
+        delivering = [asyncio.create_task(create_deliverer(pool, settings).run(stop)) for _ in range(2)]
         for _ in range(2):
             async with running(infra.bootstrap_servers, pool, subscription, group), running(infra.bootstrap_servers, pool, subscription, group):
                 await eventually(through)
