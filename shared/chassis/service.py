@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -34,7 +35,7 @@ from shared.chassis.logging import configure as configure_logging
 from shared.chassis.migrations import migrate
 from shared.chassis.process import create_server, spare_the_collector, start_broker, stop_on_signals, until_stopped
 from shared.chassis.relay import Relay
-from shared.chassis.settings import ServiceSettings
+from shared.chassis.settings import ServiceSettings, unknown
 from shared.chassis.subscribe import create_broker, subscribe, watch_lag
 from shared.chassis.topics import insist_on_topics, touched
 from shared.contracts.topics import Topic
@@ -166,7 +167,13 @@ def run(service: Service) -> None:
 
 
 def load(settings: type[ServiceSettings], name: str) -> Any:  # noqa: ANN401  (the caller knows which class it asked for)
-    """Build the settings from the environment; say what is missing and exit with 2 when they are not complete."""
+    """Build the settings from the environment; say what is missing or misspelt and exit with 2 when they are not right."""
+    misspelt = unknown(settings, os.environ)
+    for variable, nearest in sorted(misspelt.items()):
+        # Ignored, it would leave its setting at the default, and nobody would notice.
+        print(f"{variable} is no setting of {name}; did you mean {nearest}?", file=sys.stderr)
+    if misspelt:
+        raise SystemExit(2)
     try:
         built = settings()
     except ValidationError as error:

@@ -1,5 +1,8 @@
 """Settings that every service has. One frozen class per service extends this one; only `main` builds it."""
 
+import difflib
+import re
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
@@ -50,3 +53,25 @@ class ServiceSettings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+_OF_OTHERS = re.compile(r"PASSWORD|(\w+_)?SERVICE_(HOST|PORT(_\w+)?)|(\w+_)?PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?")
+"""What follows the prefix in variables that are not meant for the service: the database role's password, which the stack
+of containers keeps under this name, and what Kubernetes tells every process of a service of that name."""
+
+_LINK = re.compile(r"(\w+_)?PORT=(tcp|udp|sctp)://.*")
+"""Kubernetes once more, here told from a misspelt port by its value."""
+
+
+def unknown(settings: type[ServiceSettings], environment: Mapping[str, str]) -> dict[str, str]:
+    """Variables with the service's prefix that are no settings, each with the setting that looks most like it."""
+    prefix = str(settings.model_config.get("env_prefix", "")).upper()
+    names = [f"{prefix}{name}".upper() for name in settings.model_fields]
+    found = {}
+    for variable, value in environment.items():
+        name = variable.upper()
+        rest = name.removeprefix(prefix)
+        if not prefix or not name.startswith(prefix) or name in names or _OF_OTHERS.fullmatch(rest) or _LINK.fullmatch(f"{rest}={value}"):
+            continue
+        found[variable] = difflib.get_close_matches(name, names, n=1, cutoff=0)[0]
+    return found
