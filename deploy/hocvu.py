@@ -1,4 +1,4 @@
-"""The command `hocvu` for people: the commands that work on all four services at once.
+"""The command `hocvu` for people: dead letters of all four services at once, and the commands of each.
 
 It finds the stack of this machine by itself. A service whose database is named in the environment is taken from there,
 with everything it is told: a key of one place must never meet the database of another.
@@ -20,7 +20,7 @@ from shared.chassis.letters.desk import Desk
 from shared.chassis.letters.mistakes import Invalid
 from shared.chassis.letters.reasons import ReasonBook
 from shared.chassis.letters.sources import Source
-from shared.chassis.service import Service, letters_of
+from shared.chassis.service import Service, add_commands, carry_out, letters_of
 
 
 def main() -> None:
@@ -33,7 +33,9 @@ def main() -> None:
     sources = [letters_of(_service(name)) for name in names] or [_nowhere(name) for name in SERVICES]
     app = typer.Typer(help="hocvu: what people do by hand.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
     app.add_typer(create_commands(sources), name="dead-letters")
-    app(prog_name="hocvu")
+    for name in SERVICES:
+        app.add_typer(_commands(_service(name)), name=name)
+    carry_out(app, "hocvu", "hocvu")
 
 
 def within_reach(layout: Layout) -> list[str]:
@@ -54,6 +56,14 @@ def within_reach(layout: Layout) -> list[str]:
 def _service(name: str) -> Service:
     found: Service = import_module(f"services.{name}.main").SERVICE
     return found
+
+
+def _commands(service: Service) -> typer.Typer:
+    """The commands of one service; its processes are started by the stack."""
+    told = ", ".join(service.commands) or "nothing of its own"
+    app = typer.Typer(help=f"{service.title}: {told}, and what every service has.", no_args_is_help=True)
+    add_commands(app, service)
+    return app
 
 
 def _nowhere(name: str) -> Source:

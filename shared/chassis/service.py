@@ -121,6 +121,14 @@ def run(service: Service) -> None:
         crash_points.arm(service.name)
         raise SystemExit(asyncio.run(_api(service, settings)))
 
+    app.add_typer(create_commands([letters_of(service)]), name="dead-letters")
+    add_commands(app, service)
+    carry_out(app, service.name)
+
+
+def add_commands(app: typer.Typer, service: Service) -> None:
+    """What a person does by hand with a service, besides its dead letters."""
+
     @app.command("migrate", help="Bring the database to the present schema; safe to run at any time.")
     def migrate_() -> None:
         settings = load(service.settings, service.name)
@@ -133,8 +141,6 @@ def run(service: Service) -> None:
         for name, spec in service.settings.model_fields.items():
             default = "required" if spec.is_required() else f"default {spec.get_default(call_default_factory=True)!r}"
             typer.echo(f"{prefix}{name.upper()}\n    {spec.description} ({default})")
-
-    app.add_typer(create_commands([letters_of(service)]), name="dead-letters")
 
     @app.command("accept-loss", help="Let partitions go on where records were lost: deleted by retention, or the topic was made again.")
     def accept_loss(
@@ -158,11 +164,15 @@ def run(service: Service) -> None:
 
     for name, command in service.commands.items():
         app.command(name)(command)
+
+
+def carry_out(app: typer.Typer, name: str, prog: str | None = None) -> None:
+    """Carry out one command of a command line; `prog` is what its help calls the program."""
     try:
-        app()
+        app(prog_name=prog)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError, MustNotWork, NothingToDecide, Transient) as error:
         # A person at a terminal needs the sentence, not the way through the program.
-        print(f"{service.name} cannot do this now: {error or type(error).__name__}", file=sys.stderr)
+        print(f"{name} cannot do this now: {error or type(error).__name__}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

@@ -20,6 +20,7 @@ from deploy.local import postgres, processes
 from deploy.local.layout import REPOSITORY, Layout
 from shared.contracts.topics import TOPICS
 from tests.support.infrastructure import SHIFT
+from tests.support.letters import hocvu_async
 
 OFFSET = SHIFT + 5000
 SERVERS = ("postgres", "kafka-1")
@@ -75,6 +76,16 @@ async def test_the_topics_are_those_of_the_closed_list(stack: Layout) -> None:
         assert {topic.name for topic in TOPICS} == {name for name in await admin.list_topics() if not name.startswith("__")}
     finally:
         await admin.close()
+
+
+async def test_the_commands_of_a_service_find_the_stack_by_themselves(stack: Layout) -> None:
+    env = {"STACK_DIR": str(stack.root), "STACK_PORT_OFFSET": str(stack.offset)}
+    done = await hocvu_async("notifications", "migrate", env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("notifications: ")
+    done = await hocvu_async("notifications", "load-recipients", env=env)
+    assert done.returncode == 0, done.stderr
+    assert "offices were new or different" in done.stdout
 
 
 async def test_a_service_can_enter_its_own_database_only(stack: Layout) -> None:
