@@ -1,14 +1,13 @@
 """The HTTP side of every process: health, metrics, problem documents, a limit on bodies; a service adds its routers."""
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Sequence
 
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from shared.chassis import problem
+from shared.chassis import problem, telemetry
 from shared.chassis.auth import Keys
 from shared.chassis.health import Health
 from shared.chassis.settings import ApiKey
@@ -16,15 +15,17 @@ from shared.chassis.settings import ApiKey
 BODY_BYTES = 1_048_576
 """Largest request body, 1 MiB; larger input travels as a file or over Kafka."""
 
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+OPERATIONS = ("/livez", "/readyz", "/metrics")
+"""What orchestrators and Prometheus ask for."""
 
 
-def create_api(title: str, description: str, *, keys: Sequence[ApiKey], health: Health, lifespan: Lifespan | None = None) -> FastAPI:
+def create_api(title: str, description: str, *, keys: Sequence[ApiKey], health: Health) -> FastAPI:
     """An app with what every process has; the caller adds routers."""
-    app = FastAPI(title=title, description=description, version="1", lifespan=lifespan, redoc_url=None)
+    app = FastAPI(title=title, description=description, version="1", redoc_url=None)
     app.state.keys = Keys(keys)
     problem.install(app)
     app.add_middleware(LimitBody)
+    app.add_middleware(FollowTrace)
 
     @app.get("/livez", tags=["operations"], summary="Is the process alive?")
     async def livez() -> dict[str, str]:
@@ -42,6 +43,22 @@ def create_api(title: str, description: str, *, keys: Sequence[ApiKey], health: 
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
     return app
+
+
+class FollowTrace:
+    """Carry a request out under its caller's trace (header `traceparent`), which goes on with what is announced meanwhile."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on. What asks for health and metrics every few seconds is no trace of anything."""
+        if scope["type"] != "http" or scope["path"] in OPERATIONS:
+            await self._app(scope, receive, send)
+            return
+        parent = dict(scope["headers"]).get(b"traceparent", b"").decode("ascii", "replace")
+        with telemetry.request_span(str(scope["method"]), parent):
+            await self._app(scope, receive, send)
 
 
 class LimitBody:

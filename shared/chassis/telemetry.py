@@ -1,6 +1,7 @@
 """Traces and the closed list of the machinery's metrics. No key, id or name of anybody in a span or a label."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
 
 from opentelemetry import context, propagate, trace
 from opentelemetry.sdk.resources import Resource
@@ -62,6 +63,17 @@ def batch_span(name: str, kind: SpanKind, attributes: Mapping[str, str | int], p
         if len(links) == MOST_LINKS:
             break
     return _tracer.start_span(name, kind=kind, attributes=dict(attributes), links=links)
+
+
+def request_span(name: str, parent: str | None) -> AbstractContextManager[Span]:
+    """A span for a request, under the trace its caller gave; also where no traces are kept, so that the caller's goes on.
+
+    Args:
+        name: of the few there are, never with an id in it.
+        parent: W3C text; what is none begins a new trace.
+    """
+    given = propagate.extract({"traceparent": parent} if parent else {}, context=context.Context())
+    return _tracer.start_as_current_span(name, context=given, kind=SpanKind.SERVER, record_exception=False)
 
 
 def traceparent() -> str | None:

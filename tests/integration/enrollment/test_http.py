@@ -72,6 +72,17 @@ async def test_the_three_modes_store_the_same_event(client: httpx.AsyncClient, p
     assert b"Nguyen" not in rows[0]["value"]
 
 
+@pytest.mark.parametrize("parent", [f"00-{'a' * 32}-{'b' * 16}-01", "no trace", None])
+async def test_the_trace_of_the_request_goes_on_with_the_fact(client: httpx.AsyncClient, pool: Pool, parent: str | None) -> None:
+    given = {"traceparent": parent} if parent else {}
+    answer = await client.post("/v1/events", content=json.dumps(_event()), headers=STRUCTURED | given)
+    assert answer.status_code == 202, "a trace that cannot be followed is no reason to refuse a fact"
+    async with pool.acquire() as connection:
+        (row,) = [row for row in await outbox.pending(connection, 10) if row.topic == "platform-events"]
+    found = dict(row.headers).get("traceparent")
+    assert (found.decode().split("-")[1] if found else None) == ("a" * 32 if parent and parent.startswith("00-") else None)
+
+
 @pytest.mark.parametrize(
     ("status", "reason", "field", "body"),
     [
