@@ -23,12 +23,10 @@ class Received(Generic[T_co]):
         type: CloudEvents `type`.
         id: CloudEvents `id`, unique per source.
         source: CloudEvents `source`.
-        time: CloudEvents `time`, when the event was produced; None if absent.
         data: a value with the attributes of the type's contract.
         topic: Kafka topic.
         partition: Kafka partition.
         offset: Kafka offset.
-        traceparent: W3C trace context; None if absent.
         taken_over_at: version (decision 0002) of the moment in which this process took the partition over. An entity that
             was announced before that may have been announced otherwise since, by a database that is lost; whoever touches
             it announces it again (decision 0011).
@@ -37,12 +35,10 @@ class Received(Generic[T_co]):
     type: str
     id: str
     source: str
-    time: datetime | None
     data: T_co
     topic: str
     partition: int
     offset: int
-    traceparent: str | None
     taken_over_at: int = 0
 
 
@@ -85,9 +81,9 @@ def decode(record: RawRecord, types: Mapping[str, EventType[object]], taken_over
     if content_type.partition(";")[0].strip().lower() != "application/json":
         raise Rejected("unknown_content_type", "content-type must be application/json")
     event_id, source = _attribute(headers, "ce_id"), _attribute(headers, "ce_source")
-    time = _time(headers.get("ce_time"))
-    data, parent = _data(found, value), headers.get("traceparent")
-    return Received(found.name, event_id, source, time, data, record.topic, record.partition, record.offset, parent, taken_over_at)
+    _check_time(headers.get("ce_time"))
+    data = _data(found, value)
+    return Received(found.name, event_id, source, data, record.topic, record.partition, record.offset, taken_over_at)
 
 
 def _headers(record: RawRecord) -> dict[str, str]:
@@ -111,11 +107,11 @@ def _attribute(headers: Mapping[str, str], name: str) -> str:
     return value
 
 
-def _time(text: str | None) -> datetime | None:
-    if text is None:
-        return None
+def _check_time(text: str | None) -> None:
+    """When the event was produced decides nothing here; one that is no time is wrong all the same."""
     try:
-        return datetime.fromisoformat(text)
+        if text is not None:
+            datetime.fromisoformat(text)
     except ValueError as error:
         raise Rejected("bad_time", "ce_time is not an ISO 8601 timestamp") from error
 

@@ -81,7 +81,7 @@ def _stories(places: list[str]) -> list[Received[Any]]:
 
 
 def _received(known: EventType[Any], data: dict[str, object]) -> Received[Any]:
-    return Received(known.name, "1", "/bench", None, known.decode(_encode(data)), known.topic, 0, 0, None)
+    return Received(known.name, "1", "/bench", known.decode(_encode(data)), known.topic, 0, 0)
 
 
 def _batches(stories: list[Received[Any]]) -> "list[list[Received[Any]]]":

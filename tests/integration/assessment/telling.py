@@ -33,4 +33,4 @@ class Told:
         return OUTCOME_COMPLETED.name if self.kind == "completed" else OUTCOME_REVOKED.name
 
     def received(self, offset: int = 0) -> Received[Outcome]:
-        return Received(self.type, str(self.number), "/services/enrollment", None, self.outcome(), "outcome-facts", 0, offset, None)
+        return Received(self.type, str(self.number), "/services/enrollment", self.outcome(), "outcome-facts", 0, offset)

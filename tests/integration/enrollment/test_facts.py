@@ -25,9 +25,7 @@ KEY = b"k" * 32
 
 def told(known: EventType[Any], number: int, account: str = "lan", event_id: str | None = None, **fields: Any) -> Received[Any]:
     data = {"account": account, "enrollment": f"{account}-1", "occurred_at": "2026-06-01T00:00:00Z", "course": "AAA", **fields}
-    return Received(
-        known.name, event_id or f"{known.name}-{account}-{number}", "/p", None, known.decode(json.dumps(data).encode()), "t", 0, number, None
-    )
+    return Received(known.name, event_id or f"{known.name}-{account}-{number}", "/p", known.decode(json.dumps(data).encode()), "t", 0, number)
 
 
 async def handle(pool: Pool, records: Sequence[Received[Any]], at: datetime = NOW) -> Sequence[Refused]:

@@ -40,7 +40,7 @@ def report(number: int = 7, scope: str = "VN", version: int = 1) -> Report:
 
 
 def received(told: Report, offset: int = 0) -> Received[Report]:
-    return Received(REPORT_FROZEN.name, f"{told.report_id}:{told.version}", "/services/reporting", None, told, "report-events", 0, offset, None)
+    return Received(REPORT_FROZEN.name, f"{told.report_id}:{told.version}", "/services/reporting", told, "report-events", 0, offset)
 
 
 async def load(pool: Pool, offices: Sequence[Recipient] = OFFICES) -> None:

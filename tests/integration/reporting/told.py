@@ -96,9 +96,7 @@ TERRITORY = (
 def received(events: Sequence[Told]) -> list[Received[object]]:
     """The events as a consumer would hand them on."""
     return [
-        Received(
-            told.type.name, f"{told.key}:{told.data['version']}", "/services/test", None, told.type.decode(told.value), told.type.topic, 0, at, None
-        )
+        Received(told.type.name, f"{told.key}:{told.data['version']}", "/services/test", told.type.decode(told.value), told.type.topic, 0, at)
         for at, told in enumerate(events)
     ]
 
