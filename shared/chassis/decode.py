@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from shared.chassis.dead_letters import RawRecord
 from shared.chassis.errors import Rejected
+from shared.chassis.unpacking import UNPACKED_BYTES, Sealed
 from shared.contracts.envelope import EventType, is_word
 from shared.contracts.topics import RECORD_BYTES
 
@@ -69,6 +70,8 @@ def decode(record: RawRecord, types: Mapping[str, EventType[object]], taken_over
     value = record.value
     if value is None:
         return None
+    if isinstance(value, Sealed):
+        raise Rejected("too_large", f"up to this record a batch unpacks to more than {UNPACKED_BYTES} bytes; all of it is kept here, packed")
     if len(value) > RECORD_BYTES:
         raise Rejected("too_large", f"the record has {len(value)} bytes, at most {RECORD_BYTES} are taken")
     headers = _headers(record)

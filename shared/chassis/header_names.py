@@ -11,8 +11,10 @@ from itertools import islice
 from typing import Any
 
 from aiokafka.consumer import fetcher
-from aiokafka.record.default_records import _DefaultRecordBatchPy
+from aiokafka.record.default_records import _DefaultRecordBatchPy, _DefaultRecordPy
 from aiokafka.record.memory_records import MemoryRecords
+
+from shared.chassis.unpacking import Sealed, TooLarge
 
 _LENGTH_AT = 8
 """Where a batch tells its length, and so many bytes later what is counted begins."""
@@ -65,6 +67,12 @@ class _Batch:
                 yield record
         except UnicodeDecodeError:
             yield from islice(_Slow(self._data), given, None)
+        except TooLarge:
+            yield self._sealed()
+
+    def _sealed(self) -> _DefaultRecordPy:
+        # At the last offset: whoever stands within the batch must not miss it.
+        return _DefaultRecordPy(self._fast.next_offset - 1, self._fast.max_timestamp, self._fast.timestamp_type, None, Sealed(self._data), [])
 
 
 class _Slow(_DefaultRecordBatchPy):

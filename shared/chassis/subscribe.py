@@ -20,7 +20,7 @@ from faststream.kafka.prometheus import KafkaPrometheusMiddleware
 from faststream.kafka.subscriber.usecase import BatchSubscriber
 from prometheus_client import REGISTRY
 
-from shared.chassis import telemetry
+from shared.chassis import telemetry, unpacking
 from shared.chassis.broker import ANSWER_S
 from shared.chassis.consume import BatchConsumer
 from shared.chassis.database import TAKEOVER_S
@@ -60,6 +60,7 @@ def create_broker(bootstrap_servers: Sequence[str], *, name: str = "hocvu", take
         with_metrics: FastStream's own metrics can be registered once per process; a test that makes several brokers goes without.
     """
     read_every_name()
+    unpacking.bound()
     return KafkaBroker(
         list(bootstrap_servers),
         client_id=name,
