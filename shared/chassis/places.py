@@ -340,16 +340,11 @@ class Places:
         return rows
 
     async def _recall_fuses(self, rows: Mapping[int, Place]) -> None:
-        """Give fuses back what they had seen before, from the dead letters."""
-        spans = {
-            partition: (max(0, row.bad_until, row.next_offset - WINDOW), row.next_offset)
-            for partition, row in rows.items()
-            if partition not in self._fuses or partition in self.progress.halted
-        }
-        if spans:
-            found = await dead_letters.recent(self._pool, self.group, self.topic.name, spans)
-            for partition, (first, after) in spans.items():
-                self._fuses[partition] = Fuse.recall(first, after, found[partition])
+        """Give fuses what they saw before the offsets of these rows, from the dead letters: a row may have been set back."""
+        spans = {partition: (max(0, row.bad_until, row.next_offset - WINDOW), row.next_offset) for partition, row in rows.items()}
+        found = await dead_letters.recent(self._pool, self.group, self.topic.name, spans)
+        for partition, (first, after) in spans.items():
+            self._fuses[partition] = Fuse.recall(first, after, found[partition])
 
     async def _stand_still(self, partition: int, stop: Stop, seen: Sight) -> None:
         """Halt, and note what would not show again after a restart."""

@@ -26,7 +26,7 @@ from tests.fault.harness.poison import bad_offers
 from tests.fault.harness.stories import COURSES, PLACES, Fact, stories
 from tests.support.waiting import eventually
 
-ACTS = ("idle", "facts", "course", "territory", "freeze", "start", "quarter", "fresh")
+ACTS = ("idle", "facts", "course", "territory", "freeze", "start", "quarter", "set-back", "nameless", "newcomer", "fresh")
 """Names of what can be done, the cheapest first. While a system is idle, processes reach points as well. What only a fresh
 system reaches can never be reached again; a test sees to it that there is no such point."""
 
@@ -37,6 +37,23 @@ _APPLIED_S = 1.0
 """How long the second part of a story waits for the first to be applied, seconds; a service that is down just now may take longer."""
 
 _FORGET_A_QUARTER = "DELETE FROM published_figure WHERE right(cell, 6) = (SELECT max(right(cell, 6)) FROM published_figure)"
+
+_FORGET_IDS = "UPDATE consumed_offset SET topic_id = NULL"
+
+_FORGET_TOPICS = ("DELETE FROM consumed_offset", "DELETE FROM witness")
+"""In this order: a transaction that still holds an offset row commits before the first statement goes on, so the second sees it."""
+
+_HOLD_ROWS = "SELECT FROM consumed_offset ORDER BY topic, partition FOR UPDATE"
+
+_SET_BACK = """
+WITH last AS (
+    DELETE FROM witness USING (SELECT topic, partition, max(record_offset) AS record_offset FROM witness GROUP BY topic, partition) AS seen
+    WHERE (witness.topic, witness.partition, witness.record_offset) = (seen.topic, seen.partition, seen.record_offset)
+    RETURNING witness.topic, witness.partition, witness.record_offset
+)
+UPDATE consumed_offset SET next_offset = last.record_offset FROM last
+WHERE (consumed_offset.topic, consumed_offset.partition) = (last.topic, last.partition)
+"""
 
 _SHORT = 10_000
 """Bad records that are large on purpose are left to other tests, bytes."""
@@ -65,6 +82,9 @@ class Acts:
             "freeze": self._freeze,
             "start": self._start,
             "quarter": self._quarter,
+            "set-back": self._set_back,
+            "nameless": self._nameless,
+            "newcomer": self._newcomer,
         }
         await doing[act]()
 
@@ -125,6 +145,43 @@ class Acts:
         """A quarter has begun of which no figure was published yet, and publishers start."""
         await self.forget_a_quarter()
         await self._start("reporting")
+
+    async def _set_back(self) -> None:
+        """A person sets offset rows back by one record, for a replay; its witnesses forget the record."""
+        for service in SERVICES:
+            async with self._system.database(service) as connection, connection.transaction():
+                await connection.execute(_HOLD_ROWS)
+                await connection.execute(_SET_BACK)
+
+    async def _nameless(self) -> None:
+        """The offset rows are from before topics' ids were noted, and workers start."""
+        for service in SERVICES:
+            await self.forget_ids(service)
+            await self._start(service)
+
+    async def _newcomer(self) -> None:
+        """Services come to topics that they have never read."""
+        for service in SERVICES:
+            await self.forget_topics(service)
+            await self._start(service)
+
+    async def forget_ids(self, service: str) -> None:
+        """The service does not know which topics its offsets are of."""
+        self._end_workers(service)
+        async with self._system.database(service) as connection:
+            await connection.execute(_FORGET_IDS)
+
+    async def forget_topics(self, service: str) -> None:
+        """The service has never read anything; what it is told again it knows, and its witnesses begin anew as well."""
+        self._end_workers(service)
+        async with self._system.database(service) as connection, connection.transaction():
+            for statement in _FORGET_TOPICS:
+                await connection.execute(statement)
+
+    def _end_workers(self, service: str) -> None:
+        for (owner, number), process in self._system.processes.items():
+            if owner == service and number > 0:
+                process.kill()
 
     async def forget_a_quarter(self) -> None:
         """Nothing is published of the present quarter any more, as on its first day."""

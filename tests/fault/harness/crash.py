@@ -27,6 +27,9 @@ OBEYED_S = 60.0
 MOMENT_S = 2.0
 """How long a process has to come to a point before the act is done again, seconds."""
 
+STARTING = ("start", "quarter", "nameless", "newcomer")
+"""Acts of which the start of workers is a part; they are done to one service."""
+
 LEG_S = 60.0
 """After so many seconds of runs the checker looks."""
 
@@ -139,7 +142,7 @@ class Driver:
         """Do what leads to the point until somebody was there, or nobody is to go there any more."""
         # Some points are reached only by a process that has just started, or when a register has changed meanwhile.
         for act in itertools.chain((point.act, point.act), itertools.cycle(("start", point.act, "course", point.act))):
-            if act in ("start", "quarter"):
+            if act in STARTING:
                 await self._start_until_obeyed(act, order)
             else:
                 await self._lab.acts.do(act)
@@ -149,8 +152,13 @@ class Driver:
 
     async def _start_until_obeyed(self, act: str, order: Order) -> None:
         """Workers are killed and started again in turn, which is when they take work over, until one has come to the point."""
-        if act == "quarter":
-            await self._lab.acts.forget_a_quarter()
+        match act:
+            case "quarter":
+                await self._lab.acts.forget_a_quarter()
+            case "nameless":
+                await self._lab.acts.forget_ids(self._service)
+            case "newcomer":
+                await self._lab.acts.forget_topics(self._service)
         for number in (1, 2):
             process = self._system.processes.get((self._service, number))
             if process is not None and not order.is_over:

@@ -110,7 +110,8 @@ class CrashSystem(System):
         port = port or self.layout.worker_port(service) + 10 * number
         told = {
             **services.service_env(self.layout, service, role), **self._addresses(service),
-            f"{prefix}_TAKEOVER_S": f"{TAKEOVER_S:g}", f"{prefix}_HTTP_PORT": str(port), "PATH": os.environ["PATH"],
+            f"{prefix}_TAKEOVER_S": f"{TAKEOVER_S:g}", f"{prefix}_HTTP_PORT": str(port), f"{prefix}_INSTANCE": f"{service}-{number}",
+            "PATH": os.environ["PATH"],
             "NOTIFICATIONS_SMTP_TIMEOUT_S": "0.9", "NOTIFICATIONS_DELIVERY_LEASE_S": "2",
             VARIABLE: f"trace:{self.trace}" if self.trace else f"orders:{self.layout.root / 'orders' / service}", ALLOWED: "yes",
             **self.env, **(env or {}),

@@ -61,16 +61,18 @@ class Doors:
 
     kafka_servers: tuple[str, ...]
     database_address: str
+    mail_port: int
 
     @classmethod
     def straight(cls, layout: Layout, brokers: Sequence[int] = BROKERS) -> "Doors":
         """No proxy."""
-        return cls(tuple(f"127.0.0.1:{layout.kafka_port(node)}" for node in brokers), f"127.0.0.1:{layout.postgres_port}")
+        return cls(tuple(f"127.0.0.1:{layout.kafka_port(node)}" for node in brokers), f"127.0.0.1:{layout.postgres_port}", layout.mail_port)
 
     @classmethod
     def behind_proxy(cls, layout: Layout) -> "Doors":
         """Everything passes the proxy, in all runs alike."""
-        return cls(tuple(f"127.0.0.1:{layout.kafka_port(node) + BEHIND}" for node in BROKERS), f"127.0.0.1:{layout.postgres_port + BEHIND}")
+        kafka_servers = tuple(f"127.0.0.1:{layout.kafka_port(node) + BEHIND}" for node in BROKERS)
+        return cls(kafka_servers, f"127.0.0.1:{layout.postgres_port + BEHIND}", layout.mail_port + BEHIND)
 
 
 @dataclass
@@ -176,11 +178,11 @@ class System:
 
     async def stop(self) -> None:
         """End everything; nothing is kept but the logs."""
-        for process in self.processes.values():
+        for process in list(self.processes.values()):
             if process.alive:
                 process.wake()
                 process.child.kill()
-        for process in self.processes.values():
+        for process in list(self.processes.values()):
             await asyncio.to_thread(process.child.wait, 10)
         self.processes.clear()
         if self.proxy is not None:
@@ -262,7 +264,7 @@ class System:
         if service == "enrollment":
             env["ENROLLMENT_PSEUDONYM_KEY"] = PSEUDONYM_KEY
         if service == "notifications":
-            env["NOTIFICATIONS_SMTP_PORT"] = str(self.layout.mail_port + BEHIND)
+            env["NOTIFICATIONS_SMTP_PORT"] = str(self.doors.mail_port)
         return env
 
     async def command(self, service: str, *words: str) -> "subprocess.CompletedProcess[str]":

@@ -15,6 +15,10 @@ BY_HAND = {
     "services.notifications.store._DROP_OTHERS": "the command load-recipients",
     "services.notifications.store._DECIDE": "the command decide",
     "services.notifications.store._READ": "a mark that an office sets; setting it twice is setting it once",
+    "shared.chassis.decide._NOTE": "the commands accept-loss and accept-bad",
+    "shared.chassis.decide._MOVE": "the command accept-loss",
+    "shared.chassis.decide._SET_ASIDE_UNTIL": "the command accept-bad",
+    "shared.chassis.offsets._CUT_BACK": "a service that stands still because a log was cut back; it looks, and says this, again and again",
     "shared.chassis.lease._RELEASE": "a process that stops in order; one that does not is what the lease ends for",
 }
 """Statements that no piece of work says, and who does; a command that dies is given again."""
