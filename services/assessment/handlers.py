@@ -9,7 +9,7 @@ import msgspec
 from services.assessment import metrics, store
 from services.assessment.domain import Kind, OutcomeFact, merge
 from services.assessment.store import StoredCompletion
-from shared.chassis.clock import Clock, next_version
+from shared.chassis.clock import Clock, version_due
 from shared.chassis.consume import Handler
 from shared.chassis.database import Tx
 from shared.chassis.decode import Received, Refused
@@ -62,10 +62,10 @@ async def _settle(tx: Tx, fresh: Sequence[OutcomeFact], at: datetime, since: int
     updated: list[StoredCompletion] = []
     for enrollment_id, facts in by_enrollment.items():
         before, state = known.get(enrollment_id), merge(facts)
-        if before is None:
-            added.append(StoredCompletion(enrollment_id, state, next_version(None, at)))
-        elif before.state != state or before.version < since:
-            updated.append(StoredCompletion(enrollment_id, state, next_version(before.version, at)))
+        changed = before is None or before.state != state
+        version = version_due(before.version if before else None, changed=changed, since=since, at=at)
+        if version is not None:
+            (added if before is None else updated).append(StoredCompletion(enrollment_id, state, version))
     await store.add(tx, added)
     await store.update(tx, updated)
     return [_event(completion, at) for completion in (*added, *updated)]

@@ -22,3 +22,18 @@ def next_version(previous: int | None, at: datetime) -> int:
     """
     wall = int(at.timestamp() * _MICROSECONDS)
     return wall if previous is None or wall > previous else previous + 1
+
+
+def version_due(previous: int | None, *, changed: bool, since: int, at: datetime) -> int | None:
+    """The version under which an entity is to be announced now; None when readers hold what is true.
+
+    Args:
+        previous: the version it was announced under last; None for an entity that is new.
+        changed: whether it is other than it was stored.
+        since: what was announced before this version is announced again though it has not changed: a database that is lost
+            may have announced something else meanwhile (decision 0011).
+        at: now.
+    """
+    if previous is not None and not changed and previous >= since:
+        return None
+    return next_version(previous, at)

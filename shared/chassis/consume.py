@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import groupby
 
 from aiokafka import TopicPartition
@@ -17,9 +18,9 @@ from aiokafka.errors import KafkaError
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 
-from shared.chassis import dead_letters, offsets, stops, telemetry
+from shared.chassis import dead_letters, offsets, standing, stops, telemetry
 from shared.chassis.applying import Applying, Handler, Item, Subscription, blame, halves, pause
-from shared.chassis.database import Pool, transaction
+from shared.chassis.database import Pool, opened_at, transaction
 from shared.chassis.dead_letters import DeadLetter, RawRecord
 from shared.chassis.errors import Fenced, is_transient
 from shared.chassis.fuse import Fuse
@@ -146,15 +147,16 @@ class BatchConsumer(Places):
             moves[partition] = (self._before(partition, run[0]), run[-1] + 1)
         async with transaction(self._pool) as tx:
             await offsets.advance(tx, self.group, self.topic.name, moves)
+            self._take_over_again(items, opened_at(tx))
             letters = await self._applying.apply(items, tx)
             verdicts = {(letter.record.partition, letter.record.offset) for letter in letters}
             self._check_fuses(items, verdicts)
             await dead_letters.set_aside(tx, self.topic, self.group, letters)
         for partition, (before, after) in moves.items():
             self._standing[partition] = after
-            # A rebalance may have set another position meanwhile, and told the client to fetch from there: that one stays.
-            if self._positions.get(partition) == before:
-                self._positions[partition] = after
+            position = standing.moved(self._positions.get(partition), before, after)
+            if position is not None:
+                self._positions[partition] = position
         for item in self._watched(items):
             self._fuse(item.record.partition).add([(item.record.partition, item.record.offset) in verdicts])
         self._count(items, letters)
@@ -183,18 +185,19 @@ class BatchConsumer(Places):
             async with asyncio.timeout(TELL_S):
                 await self._live().commit({TopicPartition(self.topic.name, partition): offset for partition, offset in after.items()})
 
-    def _before(self, partition: int, first: int) -> int:
-        """Where the partition must stand for these records of the batch at work.
+    def _take_over_again(self, items: Sequence[Item], opened: int) -> None:
+        """Count a connection that is younger than our takeover as a takeover: it may lead to a database put back to an earlier moment.
 
-        Not where it stands by now: a rebalance may have read the row again since the records were fetched, and with the
-        row's own value whatever is in hand would pass the fence, applied by another before or out of its place.
+        Where the offset row stands then is no sign: a consumer that was frozen may stand exactly there (decision 0011).
         """
-        if partition not in self._positions:
-            raise Fenced(f"partition {partition} is no longer ours")
-        at = self._standing[partition]
-        if first < at:
-            raise Fenced(f"records of partition {partition} were applied already")
-        return at
+        for item in items:
+            self._taken_over_at[item.record.partition] = max(opened, self._taken_over_at.get(item.record.partition, 0))
+            if item.event is not None and item.event.taken_over_at < opened:
+                item.event = replace(item.event, taken_over_at=opened)
+
+    def _before(self, partition: int, first: int) -> int:
+        """Where the offset row must stand for these records of the batch at work."""
+        return standing.row_before(first, self._standing[partition], self._positions.get(partition))
 
     def _fuse(self, partition: int) -> Fuse:
         return self._fuses.setdefault(partition, Fuse())

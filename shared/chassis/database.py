@@ -8,10 +8,11 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import asyncpg
 
+from shared.chassis.clock import next_version, now
 from shared.chassis.errors import Transient, UnsafeSettings
 
 if TYPE_CHECKING:
@@ -65,11 +66,27 @@ class _Link(asyncpg.Connection):
 
     asyncpg would ask the server over a second connection to cancel the statement and wait for that, and for the rollback
     behind it; a silent server keeps it waiting each time. The server rolls back by itself once the connection is gone.
+
+    Attributes:
+        opened_at: version (decision 0002) of the moment in which it was opened.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  (asyncpg's own arguments)
+        super().__init__(*args, **kwargs)
+        self.opened_at = next_version(None, now())
 
     def _cancel_current_command(self, *_: object) -> None:
         # Not at once: the protocol still has to tell whoever waits.
         asyncio.get_running_loop().call_soon(self.terminate)
+
+
+def opened_at(tx: Tx) -> int:
+    """Version of the moment in which the connection of a transaction was opened.
+
+    A database that is put back to an earlier moment takes its connections with it. So whatever a lost database made true
+    was made true before this moment (decision 0011).
+    """
+    return int(tx.opened_at)  # type: ignore[attr-defined]  # the pool's proxy hands on what its connection has
 
 
 async def create_pool(dsn: str, *, size: int, name: str = "hocvu", takeover_s: float = TAKEOVER_S, statement_s: float = COMMAND_TIMEOUT_S) -> Pool:

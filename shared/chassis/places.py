@@ -22,6 +22,7 @@ from shared.chassis.dead_letters import RawRecord
 from shared.chassis.errors import Fenced, is_transient
 from shared.chassis.fuse import WINDOW, Fuse
 from shared.chassis.progress import Progress
+from shared.chassis.standing import follows
 from shared.chassis.stops import Extent, Place, Stop
 from shared.contracts.topics import Topic
 
@@ -238,10 +239,10 @@ class Places:
             at = self._standing.get(partition)
             if partition in self.progress.halted:
                 continue
-            if at is None or run[0].offset < at or at != self._positions.get(partition):
-                astray.add(partition)
-            else:
+            if follows(run[0].offset, at, self._positions.get(partition)):
                 usable.extend(run)
+            else:
+                astray.add(partition)
         if astray:
             await self._reread(astray)
         return usable

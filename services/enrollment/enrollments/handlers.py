@@ -11,7 +11,7 @@ from services.enrollment.enrollments.domain import change, merge
 from services.enrollment.enrollments.store import StoredEnrollment
 from services.enrollment.facts import store as fact_store
 from services.enrollment.facts.domain import ABOUT_ENROLLMENTS, Fact
-from shared.chassis.clock import next_version
+from shared.chassis.clock import version_due
 from shared.chassis.database import Tx
 from shared.chassis.outbox import Announcement
 from shared.contracts import enrollment as contracts
@@ -49,11 +49,13 @@ async def settle(tx: Tx, fresh: Sequence[Fact], at: datetime, since: int = 0) ->
     events: list[Announcement] = []
     for enrollment_id, facts in by_enrollment.items():
         before, state = known.get(enrollment_id), merge(facts)
-        if before is not None and before.state == state and before.version >= since:
+        changed = before is None or before.state != state
+        version = version_due(before.version if before else None, changed=changed, since=since, at=at)
+        if version is None:
             continue
-        enrollment = StoredEnrollment(enrollment_id, state, next_version(before.version if before else None, at))
+        enrollment = StoredEnrollment(enrollment_id, state, version)
         (added if before is None else updated).append(enrollment)
-        events.append(_event(enrollment, _TYPES[change(before.state if before and before.state != state else None, state)], at))
+        events.append(_event(enrollment, _TYPES[change(before.state if before and changed else None, state)], at))
     await store.add(tx, added)
     await store.update(tx, updated)
     return events

@@ -11,7 +11,7 @@ from services.enrollment.facts.domain import ABOUT_PERSONS, Fact
 from services.enrollment.persons import store
 from services.enrollment.persons.domain import merge
 from services.enrollment.persons.store import StoredPerson
-from shared.chassis.clock import next_version
+from shared.chassis.clock import version_due
 from shared.chassis.database import Tx
 from shared.chassis.outbox import Announcement
 from shared.contracts import enrollment as contracts
@@ -40,9 +40,11 @@ async def settle(tx: Tx, fresh: Sequence[Fact], at: datetime, since: int = 0) ->
     events: list[Announcement] = []
     for person_ref, facts in by_person.items():
         before, state = known.get(person_ref), merge(facts)
-        if before is not None and before.state == state and before.version >= since:
+        changed = before is None or before.state != state
+        version = version_due(before.version if before else None, changed=changed, since=since, at=at)
+        if version is None:
             continue
-        person = StoredPerson(person_ref, state, next_version(before.version if before else None, at))
+        person = StoredPerson(person_ref, state, version)
         (added if before is None else updated).append(person)
         events.append(_event(person, contracts.PERSON_REGISTERED.name if before is None else contracts.PERSON_AFFILIATED.name, at))
     await store.add(tx, added)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.chassis.clock import next_version
+from shared.chassis.clock import next_version, version_due
 
 NOON = datetime(2026, 11, 24, 12, tzinfo=UTC)
 
@@ -22,3 +22,12 @@ def test_a_database_restored_to_yesterday_announces_higher_versions_than_today()
     announced = next_version(next_version(None, NOON), NOON)
     restored = next_version(None, NOON - timedelta(days=1))
     assert next_version(restored, NOON + timedelta(seconds=1)) > announced
+
+
+def test_what_readers_hold_is_not_announced_again_unless_a_lost_database_may_have_said_otherwise() -> None:
+    told = next_version(None, NOON)
+    later = NOON + timedelta(seconds=1)
+    assert version_due(told, changed=False, since=told, at=later) is None
+    assert version_due(None, changed=True, since=0, at=later) == next_version(None, later)
+    assert version_due(told, changed=True, since=0, at=later) == next_version(told, later)
+    assert version_due(told, changed=False, since=told + 1, at=later) == next_version(told, later)

@@ -1,0 +1,1 @@
+"""The protocol of consuming, committing and relaying as a machine whose every state is looked at."""
