@@ -40,11 +40,12 @@ TELL_S = 2.0
 
 
 class FuseBlown(Exception):
-    """Too much of a partition is bad."""
+    """Too much of a partition is bad; what comes before `offset` may still be applied."""
 
-    def __init__(self, partition: int) -> None:
-        super().__init__(f"fuse of partition {partition} has blown")
+    def __init__(self, partition: int, offset: int) -> None:
+        super().__init__(f"fuse of partition {partition} has blown at {offset}")
         self.partition = partition
+        self.offset = offset
 
 
 class BatchConsumer(Places):
@@ -115,6 +116,13 @@ class BatchConsumer(Places):
             try:
                 await self._transact(items)
             except FuseBlown as blown:
+                fitting: list[Item] = []
+                rest: list[Item] = []
+                for item in items:
+                    (rest if item.record.partition == blown.partition and item.record.offset >= blown.offset else fitting).append(item)
+                if fitting:
+                    # Applied first, so that a person finds the reasons of the first bad ones among the dead letters.
+                    return [rest, fitting]
                 self._halt(blown.partition, stops.fuse_blown(self.topic.name, blown.partition))
                 return [items]
             except (Fenced, asyncio.CancelledError):
@@ -167,8 +175,10 @@ class BatchConsumer(Places):
         if not verdicts:
             return
         for partition, group in groupby(self._watched(items), lambda item: item.record.partition):
-            if self._fuse(partition).would_blow((partition, item.record.offset) in verdicts for item in group):
-                raise FuseBlown(partition)
+            several = list(group)
+            number = self._fuse(partition).blows_at((partition, item.record.offset) in verdicts for item in several)
+            if number is not None:
+                raise FuseBlown(partition, several[number].record.offset)
 
     def _count(self, items: Sequence[Item], letters: Sequence[DeadLetter]) -> None:
         self.progress.last_done = time.monotonic()

@@ -37,10 +37,10 @@ class Fuse:
         fuse.add(offset in bad for offset in range(max(first, after - WINDOW), after))
         return fuse
 
-    def would_blow(self, verdicts: Iterable[bool]) -> bool:
-        """Whether these further records, True for bad, are too much. Changes nothing."""
+    def blows_at(self, verdicts: Iterable[bool]) -> int | None:
+        """Which of these further records, True for bad, is one too many, counted from 0; None: none is. Changes nothing."""
         trial = Fuse(deque(self.recent, maxlen=WINDOW), self.bad, self.run)
-        return any(trial._count(verdict) for verdict in verdicts)
+        return next((number for number, verdict in enumerate(verdicts) if trial._count(verdict)), None)
 
     def add(self, verdicts: Iterable[bool]) -> None:
         """Remember records whose transaction has committed."""

@@ -1,5 +1,6 @@
 """Announce events in the transaction that makes them true. The relay publishes them; nothing else can reach a producer."""
 
+import sys
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,13 @@ class Pending:
 
 
 _PENDING = """
-SELECT seq, topic, partition, key, headers, value FROM outbox ORDER BY seq LIMIT $1
+SELECT seq, topic, partition, key, headers, value
+FROM (
+    SELECT *, sum(octet_length(headers) + coalesce(octet_length(value), 0)) OVER (ORDER BY seq ROWS UNBOUNDED PRECEDING) AS bytes
+    FROM (SELECT * FROM outbox ORDER BY seq LIMIT $1) AS oldest
+) AS added
+WHERE bytes - octet_length(headers) - coalesce(octet_length(value), 0) < $2
+ORDER BY seq
 """
 
 _PUBLISHED = "DELETE FROM outbox WHERE seq = ANY($1::bigint[])"
@@ -95,9 +102,15 @@ FROM (SELECT recorded_at FROM outbox ORDER BY seq LIMIT 10000) AS oldest
 """
 
 
-async def pending(tx: Tx, limit: int) -> list[Pending]:
-    """The oldest rows. Rows of one key stand in version order, because their entity was locked when they were written."""
-    rows = await tx.fetch(_PENDING, limit)
+async def pending(tx: Tx, limit: int, most_bytes: int = sys.maxsize) -> list[Pending]:
+    """The oldest rows. Rows of one key stand in version order, because their entity was locked when they were written.
+
+    Args:
+        tx: where to read.
+        limit: most rows.
+        most_bytes: the row with which they exceed this is the last; so there is always one, however large.
+    """
+    rows = await tx.fetch(_PENDING, limit, most_bytes)
     return [Pending(row["seq"], row["topic"], row["partition"], row["key"], _unpack(row["headers"]), row["value"]) for row in rows]
 
 

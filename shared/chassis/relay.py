@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 BATCH = 4000
 """Rows per Kafka transaction."""
 
+BATCH_BYTES = 4 * 1_048_576
+"""Bytes per Kafka transaction, and one row more: a thin line must bring them to the broker within PUBLISH_S, and dead
+letters can be large. A batch that is never through in time would keep everything behind it waiting for ever."""
+
 IDLE_S = 0.05
 """Pause after an empty look at the outbox, seconds: what an API process announces waits at most this long."""
 
@@ -121,7 +125,7 @@ class Relay:
         # One connection from reading to forgetting: when the database is replaced by an earlier one meanwhile, the connection
         # is lost with it, and rows of the new one that bear the old numbers are safe.
         async with connection(self._pool) as link:
-            rows = await outbox.pending(link, BATCH)
+            rows = await outbox.pending(link, BATCH, BATCH_BYTES)
             if rows:
                 await self._publish(producer, rows)
                 await self._forget(link, rows)

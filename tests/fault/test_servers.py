@@ -81,14 +81,14 @@ async def test_every_event_is_published_though_the_broker_is_killed(
         assert len(sold) < LOAVES, "who forgets before the broker has it loses it"
 
 
-def _killing_at_the_third_read(infra: Infrastructure, killed: asyncio.Event) -> Callable[[Tx, int], Awaitable[list[outbox.Pending]]]:
+def _killing_at_the_third_read(infra: Infrastructure, killed: asyncio.Event) -> Callable[[Tx, int, int], Awaitable[list[outbox.Pending]]]:
     """`outbox.pending`, but the broker dies when the third batch has been read and not yet been sent: the worst moment, every time."""
     read_pending = outbox.pending
     reads = 0
 
-    async def pending(tx: Tx, limit: int) -> list[outbox.Pending]:
+    async def pending(tx: Tx, limit: int, most_bytes: int) -> list[outbox.Pending]:
         nonlocal reads
-        rows = await read_pending(tx, limit)
+        rows = await read_pending(tx, limit, most_bytes)
         reads += bool(rows)
         if reads == 3 and not killed.is_set():
             await asyncio.to_thread(infra.kill_kafka)

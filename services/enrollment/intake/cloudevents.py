@@ -131,9 +131,8 @@ def _read(attributes: dict[str, Any], body: bytes, clock: Clock) -> Accepted | N
     key = f"{envelope.source}|{fact.account}"
     # Written again from what the contract knows: a name that came along goes no further than this line.
     known = fact.model_dump_json().encode() if isinstance(fact, BaseModel) else _encode(fact)
-    announcement = Announcement(
-        PLATFORM_EVENTS, envelope.type, envelope.id, envelope.source, key, None, known, envelope.time or clock(), envelope.subject
-    )
+    # The subject stays here as well: no contract says what it holds, and some platforms write a name there.
+    announcement = Announcement(PLATFORM_EVENTS, envelope.type, envelope.id, envelope.source, key, None, known, envelope.time or clock())
     return Accepted(envelope, fact, announcement)
 
 

@@ -7,6 +7,9 @@ from shared.chassis.letters.desk import Desk, Outcome
 from shared.chassis.letters.reasons import Reason
 from shared.chassis.letters.store import Done, Entry, Letter, Record
 
+_SHOWN = frozenset({"ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_datacontenttype", "content-type", "traceparent"})
+"""Headers whose values are shown without the data."""
+
 
 def reason(found: Reason) -> dict[str, object]:
     """A reason code with its explanation and what to do."""
@@ -42,12 +45,12 @@ def letter(desk: Desk, found: Letter, acts: Sequence[Done], *, with_data: bool) 
     told = entry(desk, found.entry)
     told["remedy"] = reason(desk.reasons.of(found.entry.reason))["remedy"]
     told["detail"] = found.entry.detail
-    told["headers"] = _headers(found.record)
+    told["headers"] = _headers(found.record, with_data=with_data)
     told["acts"] = [
         {"act": one.act, "by": one.by, "at": one.at.isoformat(), "why": one.why, "changed": list(one.changed), "outcome": one.outcome} for one in acts
     ]
     if found.entry.edited:
-        told["original_headers"] = _headers(found.original)
+        told["original_headers"] = _headers(found.original, with_data=with_data)
     if with_data:
         told["data"] = _data(found.record)
         if found.entry.edited:
@@ -66,8 +69,16 @@ def readable(raw: bytes) -> str:
     return "".join(one if one.isprintable() or one in "\n\t" else one.encode("unicode_escape").decode() for one in text)
 
 
-def _headers(record: Record) -> list[dict[str, str]]:
-    return [{"name": readable(name.encode("utf-8", "backslashreplace")), "value": readable(text)} for name, text in record.headers]
+def headers(record: Record, *, with_data: bool) -> list[tuple[str, str]]:
+    """Names and values that may be shown; a header of no contract may hold anything, a name too, so it is data."""
+    return [
+        (readable(name.encode("utf-8", "backslashreplace")), readable(text) if with_data or name.lower() in _SHOWN else f"({len(text)} bytes)")
+        for name, text in record.headers
+    ]
+
+
+def _headers(record: Record, *, with_data: bool) -> list[dict[str, str]]:
+    return [{"name": name, "value": value} for name, value in headers(record, with_data=with_data)]
 
 
 def _data(record: Record) -> dict[str, str] | None:

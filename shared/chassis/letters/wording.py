@@ -6,11 +6,11 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from shared.chassis.letters import telling
 from shared.chassis.letters.desk import Desk, Outcome
 from shared.chassis.letters.mistakes import moment
 from shared.chassis.letters.reasons import Language, Reason
 from shared.chassis.letters.store import Done, Entry, Letter, Record
-from shared.chassis.letters.telling import readable
 
 SHOWN = 10_000
 """Characters of data that are shown on a screen; `--json` gives all."""
@@ -115,10 +115,10 @@ def letter(desk: Desk, found: Letter, acts: Sequence[Done], language: Language, 
         ("reason", f"{entry.reason}: {why.explanation(language)}"),
         ("detail", entry.detail),
         ("remedy", why.remedy(language)),
-        ("headers", _headers(found.record)),
+        ("headers", _headers(found.record, with_data=with_data)),
     ]
     if found.original.headers != found.record.headers:
-        lines.append(("original_headers", _headers(found.original)))
+        lines.append(("original_headers", _headers(found.original, with_data=with_data)))
     if acts:
         lines.append(("acts", "\n".join(_act(one, language) for one in acts)))
     if with_data:
@@ -142,8 +142,8 @@ def _state(entry: Entry, language: Language) -> str:
     return f"{state}, {_of(_LABELS['edited'], language)}" if entry.edited else state
 
 
-def _headers(record: Record) -> str:
-    return "\n".join(f"{readable(name.encode('utf-8', 'backslashreplace'))}: {readable(text)}" for name, text in record.headers) or "-"
+def _headers(record: Record, *, with_data: bool) -> str:
+    return "\n".join(f"{name}: {value}" for name, value in telling.headers(record, with_data=with_data)) or "-"
 
 
 def _act(done: Done, language: Language) -> str:
@@ -153,5 +153,5 @@ def _act(done: Done, language: Language) -> str:
 
 
 def _data(record: Record, language: Language) -> str:
-    text = readable(record.value or b"")
+    text = telling.readable(record.value or b"")
     return text if len(text) <= SHOWN else text[:SHOWN] + say("cut", language, characters=len(text))

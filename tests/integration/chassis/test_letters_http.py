@@ -36,7 +36,7 @@ async def bakery(infra: Infrastructure, pool: Pool) -> Bakery:
     await pool.execute(SCHEMA)
     found = await open_bakery(infra.bootstrap_servers, partitions=1)
     await set_aside(pool, found.loaves, found.group, [(headers(1, type=b"bakery.loaf.backed.v1"), loaf(1))], "unknown_type")
-    await set_aside(pool, found.loaves, found.group, [(headers(2), b'{"loaf": 7, "baker": "Lan"}')], "schema_violation")
+    await set_aside(pool, found.loaves, found.group, [([*headers(2), ("ce_subject", b"Lan")], b'{"loaf": 7, "baker": "Lan"}')], "schema_violation")
     await set_aside(pool, found.loaves, found.group, [(headers(3), b"\xff{Lan")], "not_utf8")
     return found
 
@@ -86,6 +86,7 @@ async def test_data_is_shown_to_those_only_who_may_see_it(client: httpx.AsyncCli
     shown = (await client.get(f"{ALL}/2")).json()
     assert "Lan" not in json.dumps(shown)
     assert shown["headers"][3] == {"name": "ce_id", "value": "2"}
+    assert shown["headers"][-1] == {"name": "ce_subject", "value": "(3 bytes)"}
     refused = await client.get(f"{ALL}/2?with_data=true")
     assert (refused.status_code, "dead-letters:data" in refused.json()["detail"]) == (403, True)
     assert (await client.get(f"{ALL}/2?with_data=true", headers=_as("mender"))).json()["data"] == {"text": '{"loaf": 7, "baker": "Lan"}'}

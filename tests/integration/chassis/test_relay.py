@@ -139,6 +139,20 @@ async def test_a_lease_is_held_by_one_and_passes_on_when_it_is_given_back(pool: 
     assert not await first.acquire()
 
 
+async def test_a_batch_is_bounded_in_bytes_and_takes_at_least_one_row(pool: Pool) -> None:
+    topic = (await open_bakery_offline()).sales
+    sizes = (10_000, 10, 10, 10_000)
+    async with transaction(pool) as tx:
+        await outbox.set_aside(tx, [(topic.name, None, [], b"x" * size) for size in sizes])
+    taken = []
+    async with transaction(pool) as tx:
+        while rows := await outbox.pending(tx, 100, 1_000):
+            taken.append([len(row.value or b"") for row in rows])
+            await outbox.published(tx, [row.seq for row in rows])
+        assert await outbox.pending(tx, 100, 1_000) == []
+    assert taken == [[10_000], [10, 10, 10_000]]
+
+
 async def test_a_trace_goes_on_behind_the_outbox(pool: Pool) -> None:
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
