@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,7 +32,7 @@ EXAMPLES = 20
 """Differing cells that are shown."""
 
 SHOWN_EVERY_S = 15.0
-"""Pause between two looks at what the last audit found, seconds."""
+"""Pause between two looks at what the last audit and the last rebuild found, seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -257,14 +257,15 @@ async def show_last(pool: Pool) -> None:
         metrics.AUDIT_AT.set(row["last_success"].timestamp() if row["last_success"] else 0)
 
 
-async def show_always(pool: Pool, stop: asyncio.Event) -> None:
-    """Keep the metrics at what the last audit found until `stop` is set."""
+async def show_always(pool: Pool, looks: Sequence[Callable[[Pool], Awaitable[None]]], stop: asyncio.Event) -> None:
+    """Keep the metrics at what the last runs of commands found until `stop` is set; each look sets those of one command."""
     while not stop.is_set():
         try:
-            await show_last(pool)
+            for look in looks:
+                await look(pool)
         except Exception as error:
             if not is_transient(error):
                 raise
-            log.warning("last audit could not be read", extra={"error": type(error).__name__})
+            log.warning("last runs could not be read", extra={"error": type(error).__name__})
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), SHOWN_EVERY_S)
