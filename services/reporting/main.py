@@ -33,6 +33,7 @@ from services.reporting.settings import ReportingSettings
 from shared.chassis.clock import now
 from shared.chassis.consume import Subscription
 from shared.chassis.errors import MustNotWork, Transient
+from shared.chassis.process import spare_the_collector
 from shared.chassis.service import BackgroundTask, Runtime, Service, load, open_runtime, run
 from shared.contracts import assessment, enrollment
 from shared.contracts.topics import ASSESSMENT_EVENTS, ENROLLMENT_EVENTS, REGISTRY_EVENTS
@@ -130,6 +131,7 @@ def rebuild(
 
     async def carry_out() -> Rebuilt:
         async with open_runtime(settings) as runtime:
+            spare_the_collector()
             with Screen() as screen:
                 return await make_again(runtime.pool, settings.kafka_bootstrap_servers, screen.tell)
 
