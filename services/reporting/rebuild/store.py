@@ -24,8 +24,9 @@ EXAMPLES = 20
 PATIENCE_S = 3600.0
 """Longest wait for a statement that goes over all rows, seconds; folds and readers go on beside it."""
 
-WAITS_MS = 1000
-"""Longest time the exchange waits for one lock, milliseconds. Who comes meanwhile queues behind it, so it is short."""
+WAITS_MS = 2500
+"""Longest time the exchange waits for one lock, milliseconds. Who comes meanwhile queues behind it, so it is short; but longer
+than the second (`deadlock_timeout`) after which the server has an autovacuum of the table give way."""
 
 _MIGRATIONS = Path(__file__).parents[1] / "migrations"
 
