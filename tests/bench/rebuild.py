@@ -56,7 +56,11 @@ async def bench(events: int) -> int:
     table.add_column("measure")
     table.add_column("value", justify="right")
     for name, value in result.items():
-        table.add_row(name, json.dumps(value) if isinstance(value, dict | list) else str(value))
+        if name == "tables":
+            for one, found in value.items():
+                table.add_row(one, f"{found['rows']} rows, {'equal' if found['equal'] else 'DIFFERENT'}")
+        else:
+            table.add_row(name, json.dumps(value) if isinstance(value, dict | list) else str(value))
     console.print(table)
     console.print(f"the same in {FILE.relative_to(REPOSITORY)}")
     await asyncio.to_thread(stack.reset, layout)

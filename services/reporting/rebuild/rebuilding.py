@@ -20,7 +20,7 @@ from services.reporting.rebuild.reading import Making, Tell, create_consumer
 from services.reporting.rebuild.store import CannotRebuild, Compared
 from shared.chassis.database import Pool, Tx
 
-CLOSE = 2000
+CLOSE = 1000
 """Folds may be kept waiting once the rebuild is at most this many records behind them."""
 
 SWITCH_S = 10.0
