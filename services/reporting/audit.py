@@ -22,8 +22,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.progress import Progress
 
 from services.reporting import metrics
+from shared.chassis import unpacking
 from shared.chassis.database import Pool
 from shared.chassis.errors import is_transient
+from shared.chassis.header_names import read_every_name
 
 TOPICS = ("registry-events", "enrollment-events", "assessment-events")
 """What figures are made of."""
@@ -159,6 +161,9 @@ async def _records(
     places = {TopicPartition(topic, partition): after for (topic, partition), after in offsets.items() if after > 0}
     if not places:
         return
+    # Records as the live consumer has them: what it set aside must be found at the same offsets.
+    read_every_name()
+    unpacking.bound()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap_servers), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
         max_partition_fetch_bytes=16 * 1_048_576, isolation_level="read_uncommitted",

@@ -7,11 +7,12 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from services.reporting.figures.handlers import Folding
 from services.reporting.rebuild import store
 from services.reporting.rebuild.store import GROUP, CannotRebuild
-from shared.chassis import broker, stops
+from shared.chassis import broker, stops, unpacking
 from shared.chassis.database import Tx
 from shared.chassis.dead_letters import RawRecord
 from shared.chassis.decode import Received, decode
 from shared.chassis.errors import Rejected
+from shared.chassis.header_names import read_every_name
 from shared.chassis.letters.store import redriven
 from shared.chassis.stops import Extent
 from shared.contracts.assessment import ENTITIES as COMPLETIONS
@@ -42,7 +43,9 @@ Tell = Callable[[str, int, int], None]
 
 
 def create_consumer(bootstrap_servers: Sequence[str]) -> AIOKafkaConsumer:
-    """A consumer without a group, which never goes on by itself where records are missing."""
+    """A consumer without a group, which never goes on by itself where records are missing, and unpacks what the live one does."""
+    read_every_name()
+    unpacking.bound()
     return AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap_servers), group_id=None, enable_auto_commit=False, auto_offset_reset="none",
         fetch_max_wait_ms=FETCH_WAIT_MS, max_partition_fetch_bytes=FETCH_BYTES, isolation_level="read_uncommitted",
