@@ -16,7 +16,7 @@ from deploy.local.screen import say, step, tell
 from deploy.local.services import WATCH, table, wait_ready, watching
 from shared.contracts.topics import TOPICS
 
-RESULTS = ("bench", "bench.json", "demo.json", "fault.json")
+RESULTS = ("bench", "bench.json", "demo.json", "fault.json", "rebuild.json")
 """What benchmarks, demo and fault tests leave in the folder of a stack that need not be there."""
 
 FREE_BYTES = 1_073_741_824

@@ -9,7 +9,7 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,8 +22,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from rich.progress import Progress
 
 from services.reporting import metrics
+from shared.chassis import unpacking
 from shared.chassis.database import Pool
 from shared.chassis.errors import is_transient
+from shared.chassis.header_names import read_every_name
 
 TOPICS = ("registry-events", "enrollment-events", "assessment-events")
 """What figures are made of."""
@@ -32,7 +34,7 @@ EXAMPLES = 20
 """Differing cells that are shown."""
 
 SHOWN_EVERY_S = 15.0
-"""Pause between two looks at what the last audit found, seconds."""
+"""Pause between two looks at what the last audit and the last rebuild found, seconds."""
 
 log = logging.getLogger(__name__)
 
@@ -159,6 +161,9 @@ async def _records(
     places = {TopicPartition(topic, partition): after for (topic, partition), after in offsets.items() if after > 0}
     if not places:
         return
+    # Records as the live consumer has them: what it set aside must be found at the same offsets.
+    read_every_name()
+    unpacking.bound()
     consumer = AIOKafkaConsumer(
         bootstrap_servers=list(bootstrap_servers), group_id=None, enable_auto_commit=False, auto_offset_reset="earliest",
         max_partition_fetch_bytes=16 * 1_048_576, isolation_level="read_uncommitted",
@@ -257,14 +262,15 @@ async def show_last(pool: Pool) -> None:
         metrics.AUDIT_AT.set(row["last_success"].timestamp() if row["last_success"] else 0)
 
 
-async def show_always(pool: Pool, stop: asyncio.Event) -> None:
-    """Keep the metrics at what the last audit found until `stop` is set."""
+async def show_always(pool: Pool, looks: Sequence[Callable[[Pool], Awaitable[None]]], stop: asyncio.Event) -> None:
+    """Keep the metrics at what the last runs of commands found until `stop` is set; each look sets those of one command."""
     while not stop.is_set():
         try:
-            await show_last(pool)
+            for look in looks:
+                await look(pool)
         except Exception as error:
             if not is_transient(error):
                 raise
-            log.warning("last audit could not be read", extra={"error": type(error).__name__})
+            log.warning("last runs could not be read", extra={"error": type(error).__name__})
         with suppress(TimeoutError):
             await asyncio.wait_for(stop.wait(), SHOWN_EVERY_S)

@@ -7,7 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import asyncpg
 import typer
+from aiokafka.errors import KafkaError
 from fastapi import FastAPI
 from rich.console import Console
 from rich.progress import Progress
@@ -15,17 +17,23 @@ from rich.progress import Progress
 from services.reporting.api import create_router
 from services.reporting.audit import Finding, show_always
 from services.reporting.audit import audit as recount
+from services.reporting.audit import show_last as show_audit
 from services.reporting.figures.handlers import Folding
 from services.reporting.periods import handlers as periods
 from services.reporting.periods.domain import MOVEMENT_BEGAN, UnknownPeriod, period
 from services.reporting.periods.handlers import BeforeMovement, Frozen, NotFrozen, NotOver, UnknownNode
 from services.reporting.publication.publisher import Publisher
 from services.reporting.publication.read_back import read_back
-from services.reporting.rebuild import Rebuilt
-from services.reporting.rebuild import rebuild as make_again
+from services.reporting.rebuild.rebuilding import Rebuilt
+from services.reporting.rebuild.rebuilding import rebuild as make_again
+from services.reporting.rebuild.screen import Screen, told
+from services.reporting.rebuild.store import CannotRebuild
+from services.reporting.rebuild.store import show_last as show_rebuild
 from services.reporting.settings import ReportingSettings
 from shared.chassis.clock import now
 from shared.chassis.consume import Subscription
+from shared.chassis.errors import MustNotWork, Transient
+from shared.chassis.process import spare_the_collector
 from shared.chassis.service import BackgroundTask, Runtime, Service, load, open_runtime, run
 from shared.contracts import assessment, enrollment
 from shared.contracts.topics import ASSESSMENT_EVENTS, ENROLLMENT_EVENTS, REGISTRY_EVENTS
@@ -52,7 +60,7 @@ def background(runtime: Runtime) -> list[BackgroundTask]:
     publisher = Publisher(runtime.pool, runtime.clock, runtime.wake_relay, look_back, runtime.settings.takeover_s)
     return [
         BackgroundTask("publisher", publisher.run),
-        BackgroundTask("last audit", partial(show_always, runtime.pool)),
+        BackgroundTask("last runs", partial(show_always, runtime.pool, (show_audit, show_rebuild))),
     ]
 
 
@@ -111,18 +119,31 @@ def audit(
     raise typer.Exit(1 if found.cells_differing else 0)
 
 
-def rebuild() -> None:
-    """Make all figures again from the topics, beside live traffic, compare with what stood, and switch to them."""
+def rebuild(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON")] = False,
+) -> None:
+    """Make all figures again from the topics, beside live traffic, compare with what stood, and switch to them.
+
+    Workers and readers go on; at the end folds wait for a moment. Exit status: 0 what stood was byte for byte the same; 1 it was
+    not, and is mended now; 2 it was refused or broken off. See docs/runbook/rebuild.md.
+    """
     settings: ReportingSettings = load(ReportingSettings, "reporting")
 
     async def carry_out() -> Rebuilt:
         async with open_runtime(settings) as runtime:
-            with Progress(transient=True, console=Console(stderr=True)) as progress:
-                return await make_again(runtime.pool, settings.kafka_bootstrap_servers, progress)
+            spare_the_collector()
+            with Screen() as screen:
+                return await make_again(runtime.pool, settings.kafka_bootstrap_servers, screen.tell)
 
-    made = asyncio.run(carry_out())
-    verdict = "equal" if made.equal else "DIFFERENT: the new figures are in place; look for what changed the old ones"
-    typer.echo(f"before  {made.live}\nrebuilt {made.rebuilt}\n{verdict}; {made.records} records, {made.seconds:.1f} s")
+    try:
+        made = asyncio.run(carry_out())
+    except CannotRebuild as error:
+        typer.echo(f"nothing was changed: {error}", err=True)
+        raise typer.Exit(2) from error
+    except (Transient, MustNotWork, OSError, asyncpg.PostgresError, asyncpg.InterfaceError, KafkaError) as error:
+        typer.echo(f"the rebuild was broken off ({error or type(error).__name__}); figures are whole, the old ones or the new; begin again", err=True)
+        raise typer.Exit(2) from error
+    typer.echo(json.dumps({"equal": made.equal, **asdict(made)}) if as_json else "\n".join(told(made)))
     raise typer.Exit(0 if made.equal else 1)
 
 

@@ -167,6 +167,23 @@ CREATE TABLE public.published_figure (
     digest bytea NOT NULL,
     version bigint NOT NULL
 );
+CREATE TABLE public.rebuild_run (
+    rebuild_run_id bigint NOT NULL,
+    ended_at timestamp with time zone NOT NULL,
+    records bigint NOT NULL,
+    differing text[] NOT NULL,
+    figures_differing bigint NOT NULL,
+    seconds double precision NOT NULL,
+    switch_seconds double precision NOT NULL
+);
+ALTER TABLE public.rebuild_run ALTER COLUMN rebuild_run_id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.rebuild_run_rebuild_run_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
 CREATE TABLE public.register_version (
     version bigint NOT NULL
 );
@@ -240,6 +257,8 @@ ALTER TABLE ONLY public.person_document
     ADD CONSTRAINT person_document_pk PRIMARY KEY (person_ref);
 ALTER TABLE ONLY public.published_figure
     ADD CONSTRAINT published_figure_pk PRIMARY KEY (cell);
+ALTER TABLE ONLY public.rebuild_run
+    ADD CONSTRAINT rebuild_run_pk PRIMARY KEY (rebuild_run_id);
 ALTER TABLE ONLY public.report_figure
     ADD CONSTRAINT report_figure_pk PRIMARY KEY (report_id, indicator, course_set, node);
 ALTER TABLE ONLY public.report

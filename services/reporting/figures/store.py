@@ -33,8 +33,9 @@ def unpack(packed: bytes) -> Document:
     return Document(*_unpack(packed)) if packed else EMPTY
 
 
-_SHARE = "SELECT pg_advisory_xact_lock_shared(hashtext('figures'))"
-_ALONE = "SELECT pg_advisory_xact_lock(hashtext('figures'))"
+# The tables of a rebuild (another schema, in front of the live one) are its own, so their lock is another one too.
+_SHARE = "SELECT pg_advisory_xact_lock_shared(hashtext(CASE current_schema() WHEN 'public' THEN 'figures' ELSE current_schema() || ' figures' END))"
+_ALONE = "SELECT pg_advisory_xact_lock(hashtext(CASE current_schema() WHEN 'public' THEN 'figures' ELSE current_schema() || ' figures' END))"
 
 
 async def share(tx: Tx) -> None:
