@@ -33,7 +33,7 @@ async def forget(system: System) -> None:
     await asyncio.gather(*(_empty(system, service, ends) for service in SERVICES))
     for mail in system.mails.glob("*.eml"):
         mail.unlink()
-    system.start_services()
+    system.start_services(forked=True)
     await system.ready()
 
 
