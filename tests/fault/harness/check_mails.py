@@ -5,10 +5,9 @@ import email.parser
 import email.policy
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-
-import asyncpg
 
 from tests.fault.harness.books import Books
 from tests.fault.harness.findings import Finding, finding
@@ -24,6 +23,19 @@ MOST = 2
 """A mail is repeated once at most; after the second lost answer a person decides."""
 
 
+@dataclass(frozen=True)
+class Delivery:
+    """What notifications believes of one mail."""
+
+    state: str
+    lost_answers: int
+
+    @property
+    def at_most(self) -> int:
+        """How often it may have gone out."""
+        return min(MOST, 1 + self.lost_answers)
+
+
 async def all_are_sent(system: System, before: datetime | None = None) -> bool:
     """Whether no message, or none that was written before a moment, still waits to be mailed."""
     async with system.database("notifications") as connection:
@@ -33,18 +45,22 @@ async def all_are_sent(system: System, before: datetime | None = None) -> bool:
 async def check_mails(system: System, books: Books) -> list[Finding]:
     """The files of the mail server against what notifications believes to have sent."""
     async with system.database("notifications") as connection:
-        deliveries = {str(row["message_id"]): row for row in await connection.fetch(_DELIVERIES)}
-    taken = await asyncio.to_thread(_taken, system.mails)
-    sent = {message for message, row in deliveries.items() if row["state"] == "sent"}
+        deliveries = {str(row[0]): Delivery(row[1], row[2]) for row in await connection.fetch(_DELIVERIES)}
+    return compare(deliveries, await asyncio.to_thread(_taken, system.mails), books.mailed_before)
+
+
+def compare(deliveries: Mapping[str, Delivery], taken: Counter[str], mailed_before: Counter[str]) -> list[Finding]:
+    """What is wrong, by message: what notifications believes, how often the server took it, and what a lost database had sent besides."""
+    sent = {message for message, one in deliveries.items() if one.state == "sent"}
     again = [
-        f"{message}: {taken[message]} mails, {row['lost_answers']} lost answers"
-        for message, row in deliveries.items()
-        if taken[message] > _at_most(row) + books.mailed_before[message]
+        f"{message}: {taken[message]} mails, {one.lost_answers} lost answers"
+        for message, one in deliveries.items()
+        if taken[message] > one.at_most + mailed_before[message]
     ]
     return [
         *finding("I10", "lost", "mail is noted as sent and nobody took it", sent - taken.keys()),
         *finding("I10", "double", "mail was sent again though no answer was lost, or more than once", again),
-        *finding("I10", "other", "mail was sent that nobody ordered", taken.keys() - deliveries.keys() - books.mailed_before.keys()),
+        *finding("I10", "other", "mail was sent that nobody ordered", taken.keys() - deliveries.keys() - mailed_before.keys()),
     ]
 
 
@@ -63,15 +79,11 @@ async def mailed(system: System, lost: str) -> Mapping[str, int]:
         lost: name of the database in which notifications worked until now.
     """
     async with system.database("notifications") as connection:
-        known = {row["message_id"] for row in await connection.fetch(_DELIVERIES) if row["state"] == "sent"}
+        known = {row[0] for row in await connection.fetch(_DELIVERIES) if row[1] == "sent"}
     async with system.database(lost) as connection:
         rows = await connection.fetch(_DELIVERIES)
-    times = {row["message_id"]: int(row["lost_answers"]) if row["state"] == "pending" else _at_most(row) for row in rows}
+    times = {row[0]: row[2] if row[1] == "pending" else Delivery(row[1], row[2]).at_most for row in rows}
     return {str(message): many for message, many in times.items() if many and message not in known}
-
-
-def _at_most(row: asyncpg.Record) -> int:
-    return min(MOST, 1 + int(row["lost_answers"]))
 
 
 def _taken(folder: Path) -> Counter[str]:

@@ -76,10 +76,9 @@ class Lab:
             self.started_in = time.monotonic() - began
         else:
             await self.reader.close()
-            await forget(self.system)
         self.reader = TopicReader(self.system.bootstrap_servers)
         if not fresh:
-            await self.reader.begin_at_the_ends()
+            await forget(self.system, self.reader)
         self.state = "whole"
 
     async def close(self) -> None:

@@ -19,6 +19,8 @@ from tests.fault.harness.replacing import (
     at_point,
     begin,
     end,
+    on_order,
+    order,
     until_frozen,
     until_one_died,
     witnesses,
@@ -91,37 +93,34 @@ async def _dying_at(run: Run, bug: str, point: str) -> None:
 
 _WAITS_FOR_ANOTHER = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reporting' AND cardinality(pg_blocking_pids(pid)) > 0"
 
-_STANDS = "SELECT coalesce(sum(next_offset), 0)::bigint FROM consumed_offset WHERE topic = $1"
-
 
 @control(
     "offsets-after-state", "on takeover state is read before the offsets, while the old owner commits", ("I3 drifted",), persons=60, guarded=True
 )
 async def offsets_after_state(run: Run) -> Sequence[Finding]:
-    """The old owner is frozen when it has written and not committed; the new one has taken over when it is woken."""
+    """The old owner is frozen when it has written and not committed; it is woken when the new one has taken over, commits, and dies."""
     half = len(run.ledger.offers) // 2
+    commit = f"reporting/{ENROLLMENT_EVENTS.name}/{{}} COMMIT of UPDATE consumed_offset"
     end(run, "reporting")
-    frozen = at_point("freeze", f"reporting/{ENROLLMENT_EVENTS.name}/before COMMIT of UPDATE consumed_offset")
-    await begin(run, "reporting", numbers=[1], env=frozen, also=[f"{BUGS}.server:keeping_locks"])
+    await begin(run, "reporting", numbers=[1], env=on_order(run), also=[f"{BUGS}.server:keeping_locks"])
+    order(run, "freeze", commit.format("before"))
     await run.offer(run.ledger.offers[:half])
     old = await until_frozen(run, "reporting", [1])
     async with run.system.database("reporting") as connection:
-        stood = await connection.fetchval(_STANDS, ENROLLMENT_EVENTS.name)
-        starting = asyncio.create_task(begin(run, "reporting", "reporting:reading_state_before_offsets", numbers=[2]))
-        # The newcomer has the same records at hand and waits for the row that the old owner has locked.
+        # One that the group does not know: it gets all partitions at once, when both of the old ones have been silent for long enough.
+        starting = asyncio.create_task(begin(run, "reporting", "reporting:reading_state_before_offsets", numbers=[3]))
+        # It has records at hand and waits for a row that the old owner has locked, so it has taken over.
         await eventually(lambda: connection.fetchval(_WAITS_FOR_ANOTHER))
+        order(run, "kill", commit.format("after"))
         old.wake()
-
-        async def committed() -> bool:
-            return bool(await connection.fetchval(_STANDS, ENROLLMENT_EVENTS.name) > stood)
-
-        await eventually(committed)
-    old.kill()
+        await until_one_died(run, "reporting", [1])
     await starting
     await run.offer(run.ledger.offers[half:])
-    found = await run.healed(QUICK_S)
-    await begin(run, "reporting", numbers=[1])
-    return [*found, *await run.check()]
+    await run.until_through()
+    end(run, "reporting", [3])
+    await begin(run, "reporting")
+    del run.system.processes["reporting", 3]
+    return await run.verdict(QUICK_S)
 
 
 _NEVER_READ = "DELETE FROM consumed_offset WHERE topic = $1"

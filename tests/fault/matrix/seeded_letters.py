@@ -69,7 +69,7 @@ async def id_reused(run: Run) -> Sequence[Finding]:
     return await run.verdict(QUICK_S)
 
 
-_LETTERS = "SELECT letter_id FROM dead_letter ORDER BY letter_id"
+_LETTERS = "SELECT dead_letter_id FROM dead_letter ORDER BY dead_letter_id"
 
 
 @control("redriven-under-new-id", "what is redriven counts as a new event", ("I1 other",), persons=60, guarded=True)
