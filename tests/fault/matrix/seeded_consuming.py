@@ -91,7 +91,9 @@ async def _dying_at(run: Run, bug: str, point: str) -> None:
     await run.offer(run.ledger.offers[half:])
 
 
-_WAITS_FOR_ANOTHER = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reporting' AND cardinality(pg_blocking_pids(pid)) > 0"
+_SESSIONS = "SELECT array_agg(pid) FROM pg_stat_activity WHERE usename = 'reporting'"
+
+_WAITS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reporting' AND pid <> ALL($1) AND pg_blocking_pids(pid) && $1"
 
 
 @control(
@@ -107,10 +109,11 @@ async def offsets_after_state(run: Run) -> Sequence[Finding]:
     await run.offer(run.ledger.offers[:half])
     old = await until_frozen(run, "reporting", [1])
     async with run.system.database("reporting") as connection:
+        sessions = await connection.fetchval(_SESSIONS)
         # One that the group does not know: it gets all partitions at once, when both of the old ones have been silent for long enough.
         starting = asyncio.create_task(begin(run, "reporting", "reporting:reading_state_before_offsets", numbers=[3]))
         # It has records at hand and waits for a row that the old owner has locked, so it has taken over.
-        await eventually(lambda: connection.fetchval(_WAITS_FOR_ANOTHER))
+        await eventually(lambda: connection.fetchval(_WAITS, sessions))
         order(run, "kill", commit.format("after"))
         old.wake()
         await until_one_died(run, "reporting", [1])

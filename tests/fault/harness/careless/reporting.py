@@ -1,12 +1,13 @@
 """Guards of figures taken away: contributions, places, days, and state that is not older than the offsets."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 from unittest import mock
 from uuid import UUID
 
 from services.reporting.figures import domain, handlers, store
 from services.reporting.figures.domain import (
+    EMPTY,
     CompletionRow,
     Document,
     EnrollmentRow,
@@ -82,15 +83,13 @@ def days_of_greenwich() -> None:
 class ReadsStateFirst(BatchConsumer):
     """Reads what it knows of everybody when it takes partitions over, before it reads where they stand, and never again."""
 
+    known: ClassVar[dict[UUID, Document] | None] = None
+
     async def assigned(self, partitions: Iterable[int]) -> None:
         if self.topic == ENROLLMENT_EVENTS:
-            _remembered.clear()
             async with connection(self._pool) as tx:
-                _remembered.update(await store.documents_after(tx, UUID(int=0), _EVERYBODY))
+                ReadsStateFirst.known = dict(await store.documents_after(tx, UUID(int=0), _EVERYBODY))
         await super().assigned(partitions)
-
-
-_remembered: dict[UUID, Document] = {}
 
 
 def reading_state_before_offsets() -> None:
@@ -98,12 +97,14 @@ def reading_state_before_offsets() -> None:
     lock, save = store.lock, store.save
 
     async def lock_and_recall(tx: Tx, persons: Iterable[UUID]) -> dict[UUID, Document]:
-        found = await lock(tx, persons)
-        return {person: _remembered.get(person, document) for person, document in found.items()}
+        found, known = await lock(tx, persons), ReadsStateFirst.known
+        # Whom it did not know when it took over it takes for new.
+        return found if known is None else {person: known.get(person, EMPTY) for person in found}
 
     async def save_and_remember(tx: Tx, documents: Mapping[UUID, Document]) -> None:
         await save(tx, documents)
-        _remembered.update(documents)
+        if ReadsStateFirst.known is not None:
+            ReadsStateFirst.known.update(documents)
 
     mock.patch.object(store, "lock", lock_and_recall).start()
     mock.patch.object(store, "save", save_and_remember).start()
