@@ -12,6 +12,7 @@ from tests.fault.harness import witness
 from tests.fault.harness.books import PSEUDONYMS
 from tests.fault.harness.faults import control
 from tests.fault.harness.findings import Finding
+from tests.fault.harness.holding import nobody_relays, offer_half, somebody_relays
 from tests.fault.harness.replacing import (
     BUGS,
     QUICK_S,
@@ -26,7 +27,6 @@ from tests.fault.harness.replacing import (
     witnesses,
 )
 from tests.fault.harness.run import Run
-from tests.fault.harness.through import behind
 from tests.support.tampering import admin
 from tests.support.waiting import eventually
 
@@ -47,7 +47,13 @@ _NO_LONGER = "DROP FUNCTION fail_at_first() CASCADE; DROP SEQUENCE failures"
 
 
 @control(
-    "default-acknowledgement", "FastStream's default acknowledgement, and three statements fail", ("I1 lost",), persons=60, http=0.0, guarded=True
+    "default-acknowledgement",
+    "FastStream's default acknowledgement, and three statements fail",
+    ("I1 lost",),
+    persons=60,
+    copies=(1.0,),
+    http=0.0,
+    guarded=True,
 )
 async def default_acknowledgement(run: Run) -> Sequence[Finding]:
     await begin(run, "enrollment", "consuming:default_acknowledgement")
@@ -67,7 +73,15 @@ async def _first_inserts_fail(run: Run) -> AsyncIterator[None]:
             await connection.execute(_NO_LONGER)
 
 
-@control("acknowledged-first", "offsets go to Kafka before the commit, and workers die in between", ("I1 lost",), persons=60, http=0.0, guarded=True)
+@control(
+    "acknowledged-first",
+    "offsets go to Kafka before the commit, and workers die in between",
+    ("I1 lost",),
+    persons=60,
+    copies=(1.0,),
+    http=0.0,
+    guarded=True,
+)
 async def acknowledged_first(run: Run) -> Sequence[Finding]:
     await _dying_at(run, "consuming:acknowledging_first", "before COMMIT of UPDATE consumed_offset")
     return await run.verdict(QUICK_S)
@@ -97,16 +111,22 @@ _WAITS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reporting' AND 
 
 
 @control(
-    "offsets-after-state", "on takeover state is read before the offsets, while the old owner commits", ("I3 drifted",), persons=60, guarded=True
+    "offsets-after-state",
+    "on takeover state is read before the offsets, while the old owner commits",
+    ("I3 drifted",),
+    persons=60,
+    http=0.0,
+    guarded=True,
 )
 async def offsets_after_state(run: Run) -> Sequence[Finding]:
     """The old owner is frozen when it has written and not committed; it is woken when the new one has taken over, commits, and dies."""
-    half = len(run.ledger.offers) // 2
     commit = f"reporting/{ENROLLMENT_EVENTS.name}/{{}} COMMIT of UPDATE consumed_offset"
     end(run, "reporting")
     await begin(run, "reporting", numbers=[1], env=on_order(run), also=[f"{BUGS}.server:keeping_locks"])
+    await nobody_relays(run)
+    await offer_half(run, first=True)
     order(run, "freeze", commit.format("before"))
-    await run.offer(run.ledger.offers[:half])
+    await somebody_relays(run)
     old = await until_frozen(run, "reporting", [1])
     async with run.system.database("reporting") as connection:
         sessions = await connection.fetchval(_SESSIONS)
@@ -118,7 +138,7 @@ async def offsets_after_state(run: Run) -> Sequence[Finding]:
         old.wake()
         await until_one_died(run, "reporting", [1])
     await starting
-    await run.offer(run.ledger.offers[half:])
+    await offer_half(run, first=False)
     await run.until_through()
     end(run, "reporting", [3])
     await begin(run, "reporting")
@@ -148,8 +168,3 @@ async def latest(run: Run) -> Sequence[Finding]:
     await eventually(handed_on)
     await begin(run, "assessment", "consuming:latest")
     return await run.verdict(QUICK_S)
-
-
-async def applied(run: Run) -> bool:
-    """Whether enrollment has applied what stands on its topic."""
-    return await behind(run.system, run.lab.reader, "enrollment", [PLATFORM_EVENTS]) is None

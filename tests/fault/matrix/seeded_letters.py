@@ -6,13 +6,12 @@ from dataclasses import replace
 from tests.fault.harness.books import PSEUDONYMS
 from tests.fault.harness.faults import control
 from tests.fault.harness.findings import Finding
+from tests.fault.harness.holding import until_applied
 from tests.fault.harness.ledger import Offer, good_offer
 from tests.fault.harness.replacing import QUICK_S, at_point, begin, end, until_one_died
 from tests.fault.harness.run import Run
 from tests.fault.harness.stories import Fact
 from tests.fault.harness.system import API
-from tests.fault.matrix.seeded_consuming import applied
-from tests.support.waiting import eventually
 
 _REFUSING = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not this one'; END $$;
@@ -20,7 +19,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON fact FOR EACH ROW WHEN (NEW.fact_id = '{k
 """
 
 
-@control("skips-bad-batches", "a batch in which one record fails is passed over", ("I1 lost",), persons=60, http=0.0, guarded=True)
+@control("skips-bad-batches", "a batch in which one record fails is passed over", ("I1 lost",), persons=60, copies=(1.0,), http=0.0, guarded=True)
 async def skips_bad_batches(run: Run) -> Sequence[Finding]:
     """The database will not have one of the facts, and everything waits when the workers come."""
     ledger = run.ledger
@@ -64,7 +63,7 @@ async def id_reused(run: Run) -> Sequence[Finding]:
     others = [
         _another(run, replace(fact, data={**fact.data, "occurred_at": "2025-04-01T08:00:00+07:00"}), "id_reused") for fact in run.ledger.facts[:5]
     ]
-    await eventually(lambda: applied(run))
+    await until_applied(run)
     await run.offer(others)
     return await run.verdict(QUICK_S)
 
@@ -78,7 +77,7 @@ async def redriven_under_new_id(run: Run) -> Sequence[Finding]:
     spoilt = [_spoilt(run, number) for number in range(10)]
     await begin(run, "enrollment", "consuming:new_id_for_each_redrive", numbers=[API])
     await run.offer(run.ledger.offers)
-    await eventually(lambda: applied(run))
+    await until_applied(run)
     async with run.system.database("enrollment") as connection:
         letters = [row[0] for row in await connection.fetch(_LETTERS)]
     assert len(letters) == len(spoilt)

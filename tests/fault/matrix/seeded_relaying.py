@@ -8,55 +8,24 @@ from collections.abc import Sequence
 from deploy.local.layout import SERVICES
 from tests.fault.harness.faults import control
 from tests.fault.harness.findings import Finding
+from tests.fault.harness.holding import nobody_relays, offer_half, somebody_relays, until_applied, until_relayed
 from tests.fault.harness.ledger import good_offer
 from tests.fault.harness.replacing import BUGS, QUICK_S, at_point, begin, end, on_order, order, until_frozen, until_one_died
 from tests.fault.harness.run import Run
 from tests.fault.harness.stories import COURSES
 from tests.fault.harness.system import API
-from tests.fault.matrix.seeded_consuming import applied
 from tests.support.processes import ServiceProcess
 from tests.support.waiting import eventually
-
-_TAKE = """
-INSERT INTO lease (name, holder, token, expires_at) VALUES ('relay', 'a test', 1, 'infinity')
-ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at, token = lease.token + 1
-"""
-
-_GIVE_BACK = "UPDATE lease SET expires_at = '-infinity' WHERE name = 'relay'"
-
-_IS_EMPTY = "SELECT NOT EXISTS (SELECT FROM outbox)"
-
-
-async def _nobody_relays(run: Run) -> None:
-    async with run.system.database("enrollment") as connection:
-        await connection.execute(_TAKE)
-
-
-async def _somebody_relays(run: Run) -> None:
-    async with run.system.database("enrollment") as connection:
-        await connection.execute(_GIVE_BACK)
-
-
-async def _all_relayed(run: Run) -> bool:
-    async with run.system.database("enrollment") as connection:
-        return bool(await connection.fetchval(_IS_EMPTY))
-
-
-async def _offer_half(run: Run, first: bool) -> None:
-    """Offer a half of the facts, and wait until they are applied; whether they are relayed is another matter."""
-    half = len(run.ledger.offers) // 2
-    await run.offer(run.ledger.offers[:half] if first else run.ledger.offers[half:])
-    await eventually(lambda: applied(run))
 
 
 @control("relay-newest-first", "the relay publishes what is newest first", ("I8",), persons=60, http=0.0, guarded=True)
 async def relay_newest_first(run: Run) -> Sequence[Finding]:
     """Two versions of many entities wait in the outbox when the relay comes to it."""
     await begin(run, "enrollment", "relaying:newest_first")
-    await _nobody_relays(run)
-    await _offer_half(run, first=True)
-    await _offer_half(run, first=False)
-    await _somebody_relays(run)
+    await nobody_relays(run)
+    await offer_half(run, first=True)
+    await offer_half(run, first=False)
+    await somebody_relays(run)
     return await run.verdict(QUICK_S)
 
 
@@ -83,8 +52,8 @@ async def relay_pages_by_id(run: Run) -> Sequence[Finding]:
     posting = asyncio.create_task(run.offer([slow]))
     api = await until_frozen(run, "enrollment", [API])
     await run.offer(others[: len(others) // 2])
-    await eventually(lambda: applied(run))
-    await eventually(lambda: _all_relayed(run))
+    await until_applied(run)
+    await until_relayed(run)
     api.wake()
     await posting
     await run.offer(others[len(others) // 2 :])
@@ -95,13 +64,13 @@ async def relay_pages_by_id(run: Run) -> Sequence[Finding]:
 async def relay_without_epoch(run: Run) -> Sequence[Finding]:
     """It has old versions at hand; another has published newer ones when it wakes."""
     await begin(run, "enrollment", "relaying:without_epoch", env=on_order(run))
-    await _nobody_relays(run)
-    await _offer_half(run, first=True)
+    await nobody_relays(run)
+    await offer_half(run, first=True)
     order(run, "freeze", "enrollment/relay/before send")
-    await _somebody_relays(run)
+    await somebody_relays(run)
     old = await until_frozen(run, "enrollment")
-    await _offer_half(run, first=False)
-    await eventually(lambda: _all_relayed(run))
+    await offer_half(run, first=False)
+    await until_relayed(run)
     before = await _starts_over(old)
     old.wake()
 
