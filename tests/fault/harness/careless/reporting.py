@@ -23,7 +23,6 @@ from shared.chassis import service
 from shared.chassis.consume import BatchConsumer
 from shared.chassis.database import Tx, connection
 from shared.chassis.decode import Received, Refused
-from shared.contracts.topics import ENROLLMENT_EVENTS
 
 _EVERYBODY = 1_000_000
 """More persons than a control brings."""
@@ -81,12 +80,12 @@ def days_of_greenwich() -> None:
 
 
 class ReadsStateFirst(BatchConsumer):
-    """Reads what it knows of everybody when it takes partitions over, before it reads where they stand, and never again."""
+    """Reads what is known of everybody once, when the process first takes partitions over, and the offsets after it."""
 
     known: ClassVar[dict[UUID, Document] | None] = None
 
     async def assigned(self, partitions: Iterable[int]) -> None:
-        if self.topic == ENROLLMENT_EVENTS:
+        if ReadsStateFirst.known is None:
             async with connection(self._pool) as tx:
                 ReadsStateFirst.known = dict(await store.documents_after(tx, UUID(int=0), _EVERYBODY))
         await super().assigned(partitions)
