@@ -12,7 +12,7 @@ from tests.fault.harness import witness
 from tests.fault.harness.books import PSEUDONYMS
 from tests.fault.harness.faults import control
 from tests.fault.harness.findings import Finding
-from tests.fault.harness.holding import nobody_relays, offer_half, somebody_relays
+from tests.fault.harness.holding import offer_half, until_relayed
 from tests.fault.harness.replacing import (
     BUGS,
     QUICK_S,
@@ -122,11 +122,11 @@ async def offsets_after_state(run: Run) -> Sequence[Finding]:
     """The old owner is frozen when it has written and not committed; it is woken when the new one has taken over, commits, and dies."""
     commit = f"reporting/{ENROLLMENT_EVENTS.name}/{{}} COMMIT of UPDATE consumed_offset"
     end(run, "reporting")
-    await begin(run, "reporting", numbers=[1], env=on_order(run), also=[f"{BUGS}.server:keeping_locks"])
-    await nobody_relays(run)
     await offer_half(run, first=True)
+    await until_relayed(run)  # so that its first batch is no small one
+    env = on_order(run)
     order(run, "freeze", commit.format("before"))
-    await somebody_relays(run)
+    run.system.start_replica("reporting", 1, env, [f"{BUGS}.server:keeping_locks"])
     old = await until_frozen(run, "reporting", [1])
     async with run.system.database("reporting") as connection:
         sessions = await connection.fetchval(_SESSIONS)
