@@ -49,6 +49,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("fault", "seed"), pairs, ids=[f"{name}-{seed}" for name, seed in pairs])
     if "control" in metafunc.fixturenames:
         metafunc.parametrize("control", _chosen(metafunc.config, sorted(CONTROLS)))
+    if "guarded" in metafunc.fixturenames:
+        names = sorted(name for name, control in CONTROLS.items() if control.guarded)
+        metafunc.parametrize("guarded", _chosen(metafunc.config, names if _is_long(metafunc.config) else []))
+
+
+def _is_long(config: pytest.Config) -> bool:
+    """Whether more is wanted than everything once: named runs, many seeds, or a time to fill."""
+    return any(config.getoption(name) is not None for name in ("--fault-only", "--fault-seeds", "--fault-minutes"))
 
 
 def _chosen(config: pytest.Config, names: list[str]) -> list[str]:

@@ -81,7 +81,9 @@ async def test_nothing_lost_and_nothing_twice_at_any_point(listed: Listed, repor
 async def test_without_offset_rows_a_death_after_the_commit_applies_records_twice(listed: Listed, report: Report) -> None:
     """The services know copies by their content, so their tables stay right; the witnesses see it all the same."""
     system = listed.lab.system
-    system.prepare = dict.fromkeys(("enrollment", "assessment", "reporting", "notifications"), ("tests.fault.harness.careless:without_offset_rows",))
+    system.prepare = dict.fromkeys(
+        ("enrollment", "assessment", "reporting", "notifications"), ("tests.fault.harness.careless.consuming:without_offset_rows",)
+    )
     system.end_all()
     # Kafka is told after the commit: the place where a fence must be.
     runs = [(point, Recovery.RESTART) for point in listed.points if point.name.endswith("/before commit") and "assignment" not in point.piece]

@@ -35,9 +35,16 @@ async def test_a_rebuild_equals_what_stands(lab: Lab) -> None:
 
 
 async def test_the_checker_sees(lab: Lab, report: Report, control: str) -> None:
-    name, wanted = control, CONTROLS[control]
+    wanted = CONTROLS[control]
     found = await carry_out_control(lab, wanted, 1)
-    caught = any(one.invariant in wanted.catches for one in found)
-    report.add_control(name, wanted.what, caught=caught)
+    caught = wanted.caught_by(found)
+    report.add_control(control, wanted.what, caught=caught)
     if not caught:
-        pytest.fail(f"{name}: none of {', '.join(wanted.catches)} was found broken, only {[str(one) for one in found]}", pytrace=False)
+        pytest.fail(f"{control}: none of {', '.join(wanted.catches)} was found broken, only {[str(one) for one in found]}", pytrace=False)
+
+
+async def test_the_guard_is_what_helps(lab: Lab, guarded: str) -> None:
+    """The same run with nothing removed: what is found without the guard must be the guard's doing."""
+    found = await carry_out_control(lab, CONTROLS[guarded], 1, guarded=True)
+    if found:
+        pytest.fail("\n".join([f"{guarded}, nothing removed:", *(f"    {one}" for one in found)]), pytrace=False)

@@ -1,5 +1,6 @@
 """All ledgers of a system together, and what must have become of them."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import partial
 from uuid import UUID
@@ -21,10 +22,13 @@ class Books:
     Attributes:
         ledgers: one per run.
         facts: every good fact with its source, by the id under which it must be stored.
+        mailed_before: by message, how often it may have been mailed by notifications before its database was lost, besides
+            what the database says that it has now.
     """
 
     ledgers: list[Ledger] = field(default_factory=list)
     facts: dict[UUID, tuple[str, Fact]] = field(default_factory=dict)
+    mailed_before: Counter[str] = field(default_factory=Counter)
     _provinces: dict[str, str] = field(default_factory=territory)
     _counted: dict[tuple[str, str], dict[Cell, Counts]] = field(default_factory=dict)
 

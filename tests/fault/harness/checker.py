@@ -45,7 +45,7 @@ async def check(system: System, reader: TopicReader, books: Books) -> list[Findi
             *await check_messages(system, reader),
             *await check_figures(system, reader, books),
             *await check_events(system, reader, books),
-            *await check_mails(system),
+            *await check_mails(system, books),
         ]
         if found:
             with suppress(NotThrough):

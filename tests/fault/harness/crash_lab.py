@@ -5,9 +5,10 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fault.harness import mails, witness
+from tests.fault.harness import witness
 from tests.fault.harness.acts import ACTS, Acts
 from tests.fault.harness.books import Books
+from tests.fault.harness.check_mails import all_are_sent, check_sent
 from tests.fault.harness.checker import check
 from tests.fault.harness.crash_system import CrashSystem
 from tests.fault.harness.findings import Finding
@@ -64,14 +65,14 @@ class CrashLab:
     async def at_rest(self) -> None:
         """Wait until everything that was offered has gone its whole way, mails included."""
         await until_through(self.system, self.reader)
-        await eventually(lambda: mails.all_are_sent(self.system), within=MAILS_S)
+        await eventually(lambda: all_are_sent(self.system), within=MAILS_S)
 
     async def check(self) -> list[Finding]:
         """What is wrong now; an empty list when nothing is. At rest only."""
         return [
             *await check(self.system, self.reader, self.books),
             *await witness.check(self.system),
-            *await mails.check(self.system),
+            *await check_sent(self.system),
         ]
 
     async def verdict(self) -> list[Finding]:

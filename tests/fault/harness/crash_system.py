@@ -14,7 +14,6 @@ from deploy.local import services
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
 from shared.chassis.crash_points import ALLOWED, VARIABLE
 from tests.fault.harness import witness
-from tests.fault.harness.nursery import Nursery
 from tests.fault.harness.system import API, WITH_API, Doors, System
 from tests.support.infrastructure import SHIFT
 from tests.support.processes import ServiceProcess
@@ -83,7 +82,6 @@ class CrashSystem(System):
     brokers: tuple[int, ...] = (1,)
     prepare: dict[str, Sequence[str]] = field(default_factory=dict)
     trace: Path | None = None
-    _nurseries: dict[str, Nursery] = field(default_factory=dict)
     _turn: "Iterator[int]" = field(default_factory=itertools.count)
 
     async def start_servers(self) -> None:
@@ -91,20 +89,12 @@ class CrashSystem(System):
         await super().start_servers()
         for service in SERVICES:
             (self.layout.root / "orders" / service).mkdir(parents=True)
-            self._nurseries[service] = Nursery(service, self.layout.logs / f"nursery-{service}.log")
+            self.nursery(service)
             async with self.database(service) as connection:
                 await witness.install(connection, service)
 
-    async def stop(self) -> None:
-        """End everything."""
-        for nursery in self._nurseries.values():
-            nursery.close()
-        self._nurseries.clear()
-        await super().stop()
-
-    def start_replica(self, service: str, number: int, env: Mapping[str, str] | None = None, module: str | None = None) -> ServiceProcess:
-        """Fork a process of a service; as in the base class, but `module` is not known here: guards are removed by `prepare`."""
-        assert module is None
+    def start_replica(self, service: str, number: int, env: Mapping[str, str] | None = None, prepare: Sequence[str] | None = None) -> ServiceProcess:
+        """Fork a process of a service; as in the base class, and what the system itself is told to `prepare` is done as well."""
         prefix, role = service.upper(), "worker" if number > 0 else "api"
         port = {API: self.layout.api_port(service), SECOND_API: self.layout.api_port(service) + _SECOND_API_PORT}.get(number)
         port = port or self.layout.worker_port(service) + 10 * number
@@ -117,7 +107,7 @@ class CrashSystem(System):
             **self.env, **(env or {}),
         }  # fmt: skip
         log = self.layout.logs / f"{service}-{role}-{port}.log"
-        child = self._nurseries[service].bear(role, told, log, [_WITNESS, *self.prepare.get(service, ())])
+        child = self.nursery(service).bear(role, told, log, [_WITNESS, *self.prepare.get(service, ()), *(prepare or ())])
         self.processes[service, number] = ServiceProcess(f"{service}-{role}-{number}", port, log, child)
         return self.processes[service, number]
 

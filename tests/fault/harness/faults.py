@@ -53,12 +53,13 @@ class Control:
     Attributes:
         name: short, unique.
         what: which guard is gone, or what is broken by hand.
-        catches: invariants of which at least one must be found broken.
+        catches: what must be found, at least one of these: an invariant, or an invariant and a harm (`I2 double`).
         carry_out: does it, and offers `run.ledger` if there are persons.
         persons: how many persons' stories the run brings; without any it looks at what earlier runs have offered.
         copies: as of a fault.
         http: as of a fault.
         bad: as of a fault.
+        guarded: whether the same run must be clean when no guard is removed (`run.guarded`).
     """
 
     name: str
@@ -69,6 +70,11 @@ class Control:
     copies: Sequence[float] = (0.75, 0.15, 0.06, 0.03, 0.01)
     http: float = 0.3
     bad: float = 0.0
+    guarded: bool = False
+
+    def caught_by(self, findings: "Sequence[Finding]") -> bool:
+        """Whether what was found is what had to be found."""
+        return any(one.invariant in self.catches or f"{one.invariant} {one.harm}" in self.catches for one in findings)
 
 
 FAULTS: dict[str, Fault] = {}

@@ -13,6 +13,7 @@ from deploy.local.layout import SERVICES
 from shared.contracts.topics import EVENT_TOPICS
 from tests.fault.harness.brokers import partitions
 from tests.fault.harness.system import System
+from tests.fault.harness.topic_reader import TopicReader
 
 KEPT = ("schema_migration", "territory_unit", "course", "register_version", "recipient", "consumed_offset", "lease")
 """Tables that stay as they are."""
@@ -22,8 +23,8 @@ _TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND table
 _STAND = "UPDATE consumed_offset SET next_offset = $3 WHERE topic = $1 AND partition = $2"
 
 
-async def forget(system: System) -> None:
-    """Kill the services, empty what they know, start them again."""
+async def forget(system: System, reader: TopicReader) -> None:
+    """Kill the services, empty what they know, start them again; a reader that has read nothing yet overlooks the past as well."""
     for process in system.processes.values():
         if process.alive:
             process.wake()
@@ -33,7 +34,9 @@ async def forget(system: System) -> None:
     await asyncio.gather(*(_empty(system, service, ends) for service in SERVICES))
     for mail in system.mails.glob("*.eml"):
         mail.unlink()
-    system.start_services()
+    # Before anybody writes again: what a publisher says first is said of the new life.
+    await reader.begin_at_the_ends()
+    system.start_services(forked=True)
     await system.ready()
 
 

@@ -25,7 +25,7 @@ from deploy.local.layout import REPOSITORY
 
 _LATE = (
     "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvicorn.lifespan.off", "cramjam",
-    "tests.fault.harness.witness", "tests.fault.harness.careless",
+    "tests.fault.harness.witness", "tests.fault.harness.careless.consuming",
 )  # fmt: skip
 """Modules that a child would import when it is already running."""
 

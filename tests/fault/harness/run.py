@@ -76,10 +76,9 @@ class Lab:
             self.started_in = time.monotonic() - began
         else:
             await self.reader.close()
-            await forget(self.system)
         self.reader = TopicReader(self.system.bootstrap_servers)
         if not fresh:
-            await self.reader.begin_at_the_ends()
+            await forget(self.system, self.reader)
         self.state = "whole"
 
     async def close(self) -> None:
@@ -99,6 +98,7 @@ class Run:
         lab: the system, and what was offered to it before.
         draw: where chance comes from.
         ledger: what this run offers.
+        guarded: a control leaves every guard where it is, and does the same harm; nothing may be found then.
         notes: what the fault's function measured, the worst of each.
     """
 
@@ -107,6 +107,7 @@ class Run:
     lab: Lab
     draw: random.Random
     ledger: Ledger
+    guarded: bool = False
     notes: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -220,13 +221,13 @@ class Outcome:
     notes: dict[str, float] = field(default_factory=dict)
 
 
-def open_run(lab: Lab, wanted: Fault | Control, seed: int) -> Run:
+def open_run(lab: Lab, wanted: Fault | Control, seed: int, *, guarded: bool = False) -> Run:
     """A run with stories of its own, entered in the books."""
     draw = random.Random(f"{wanted.name} {seed}")  # noqa: S311
     source = f"/platforms/{wanted.name}-{seed}-{len(lab.books.ledgers)}"
     made = make(source, stories(draw.randrange(2**32), wanted.persons), draw, wanted.copies, wanted.http, wanted.bad)
     lab.books.enter(made)
-    return Run(wanted.name, seed, lab, draw, made)
+    return Run(wanted.name, seed, lab, draw, made, guarded)
 
 
 async def carry_out(lab: Lab, fault: Fault, seed: int) -> Outcome:
@@ -267,15 +268,16 @@ async def _freeze_in_the_middle(run: Run, pace: Pace) -> None:
     await run.freeze_report()
 
 
-async def carry_out_control(lab: Lab, control: Control, seed: int) -> list[Finding]:
+async def carry_out_control(lab: Lab, control: Control, seed: int, *, guarded: bool = False) -> list[Finding]:
     """Let a control break something in a system that is whole; what the checker found.
 
     A control with persons of its own offers them itself, under the bug. One without looks at what others have offered.
+    `guarded` leaves the bug out and does everything else.
     """
     await lab.ready()
     if not control.persons and not lab.books.ledgers:
         await carry_out(lab, _SOMETHING, seed)
-    run = open_run(lab, control, seed)
+    run = open_run(lab, control, seed, guarded=guarded)
     lab.state = "gone"
     found = list(await control.carry_out(run))
     lab.state = "muddled" if control.persons or await run.check() else "whole"

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from shared.contracts.topics import EVENT_TOPICS
-from tests.fault.harness import mails
+from tests.fault.harness.check_mails import all_are_sent
 from tests.fault.harness.system import System
 from tests.fault.harness.topic_reader import TopicReader
 from tests.support.waiting import eventually
@@ -42,7 +42,7 @@ async def until_settled(system: System, reader: TopicReader, service: str, piece
     elif piece == "publisher":
         await eventually(lambda: _unmarked(system), within=SETTLED_S)
     if service == "notifications":
-        await eventually(lambda: mails.all_are_sent(system, now), within=SETTLED_S)
+        await eventually(lambda: all_are_sent(system, now), within=SETTLED_S)
 
 
 async def _applied(system: System, service: str, ends: dict[tuple[str, int], int]) -> bool:

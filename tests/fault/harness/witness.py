@@ -41,10 +41,10 @@ def watch() -> None:
     Applying.apply = witnessed  # type: ignore[method-assign]
 
 
-async def check(system: System) -> list[Finding]:
-    """I2 as the witnesses saw it, topic by topic."""
+async def check(system: System, services: Sequence[str] = SERVICES) -> list[Finding]:
+    """I2 as the witnesses of these services saw it, topic by topic."""
     found: list[Finding] = []
-    for service in SERVICES:
+    for service in services:
         async with system.database(service) as connection:
             rows = await connection.fetch(_TWICE)
         for topic in sorted({row["topic"] for row in rows}):

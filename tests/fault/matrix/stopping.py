@@ -17,6 +17,8 @@ from tests.fault.harness.through import behind
 from tests.support.tampering import delete_before, recreate
 from tests.support.waiting import eventually
 
+NO_STOPS = "tests.fault.harness.careless.consuming:without_stops"
+
 PATIENCE_S = 60.0
 """Longest wait for a service to say something, seconds."""
 
@@ -55,7 +57,7 @@ async def retention_is_skipped(run: Run) -> Sequence[Finding]:
     for partition, end in (await _unread(run, PLATFORM_EVENTS, "enrollment")).items():
         await delete_before(run.system.bootstrap_servers, PLATFORM_EVENTS, end, partition)
     for number in range(1, run.system.workers + 1):
-        process = run.system.start_replica("enrollment", number, module="tests.fault.harness.careless_enrollment")
+        process = run.system.start_replica("enrollment", number, prepare=[NO_STOPS])
         await process.wait_ready()
     assert await _stands_still(run, "enrollment", "", 0), "the bug would be told"
     return await run.verdict()
