@@ -49,7 +49,7 @@ def _step(setting: Setting, world: World, who: int, relay: Relay) -> Iterator[tu
                 if setting.broken == "forgets before the broker has it":
                     world = world._replace(tables=world.tables._replace(outbox=tuple(row for row in tables.outbox if row not in rows)))
                 yield f"relay {who} reads {_say(rows)}", _set(world, who, relay._replace(at="sending", rows=rows, sent=0, linked=True))
-            else:
+            elif not tables.outbox:
                 yield f"relay {who} finds nothing", _set(world, who, relay._replace(at="ready"))
         case "sending":
             yield from _send(setting, world, who, relay)
@@ -93,9 +93,8 @@ def _published(world: World, row: Row) -> World:
 def _forget(setting: Setting, world: World, who: int, relay: Relay) -> Iterator[tuple[str, World]]:
     """`Relay._forget`: in one transaction with a look at the lease, on the connection on which the rows were read."""
     tables, broken = world.tables, setting.broken
-    on = relay.linked or broken == "forgets on another connection"
-    if not on or (tables.holder != who and broken not in ("forgets without lease", "forgets before the broker has it")):
-        yield f"relay {who} has lost {'the lease' if on else 'its connection'} and forgets nothing", _set(world, who, _off(relay))
+    if not relay.linked or (tables.holder != who and broken not in ("forgets without lease", "forgets before the broker has it")):
+        yield f"relay {who} has lost {'the lease' if relay.linked else 'its connection'} and forgets nothing", _set(world, who, _off(relay))
         return
     numbers = {row.seq for row in relay.rows}
     newest = max(numbers)

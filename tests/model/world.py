@@ -8,7 +8,7 @@ from tests.model.story import KEYS, TICK
 Broken = Literal[
     "offset row guards nothing", "state before offset rows", "place looked up late", "acknowledged first", "ends before rows",
     "rows are not followed", "no epoch", "forgets without lease", "forgets before the broker has it", "forgets by number", "pages by number",
-    "forgets on another connection", "clock set back", "nothing is said again", "moment of takeover",
+    "clock set back", "nothing is said again", "moment of takeover",
 ]  # fmt: skip
 """One guard is missing, or stands in the wrong place."""
 

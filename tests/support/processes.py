@@ -101,7 +101,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def spawn_service(name: str, role: str, env: Mapping[str, str], folder: Path) -> ServiceProcess:
+def spawn_service(name: str, role: str, env: Mapping[str, str], folder: Path, module: str | None = None) -> ServiceProcess:
     """Start `python -m services.<name>.main <role>`.
 
     Args:
@@ -109,6 +109,7 @@ def spawn_service(name: str, role: str, env: Mapping[str, str], folder: Path) ->
         role: `worker` or `api`.
         env: besides the settings file; `<NAME>_HTTP_PORT` is chosen here when it is missing.
         folder: where its log goes, for example tmp_path.
+        module: another program in its place, for example the service with a guard removed.
     """
     prefix = name.upper()
     port = int(env.get(f"{prefix}_HTTP_PORT", "0")) or free_port()
@@ -117,7 +118,7 @@ def spawn_service(name: str, role: str, env: Mapping[str, str], folder: Path) ->
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(f"{prefix}_")}
     with log.open("ab") as output:
         child = subprocess.Popen(
-            [sys.executable, "-m", f"services.{name}.main", role],
+            [sys.executable, "-m", module or f"services.{name}.main", role],
             env={**inherited, **read_settings(), **env, f"{prefix}_HTTP_PORT": str(port)},
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
