@@ -27,13 +27,17 @@ PROVINCE_CODES = (
 """The 34 provinces in force since 1 July 2025 (Decision 19/2025/QD-TTg); each has a topic of its own figures."""
 
 
+PLATFORMS = "platforms"
+"""Owner of topics that learning platforms and others outside write to."""
+
+
 @dataclass(frozen=True, slots=True)
 class Topic:
     """One topic of the closed list.
 
     Attributes:
         name: hyphens only, because a dot and an underscore collide in metric names.
-        owner: who writes (a service, or `platforms`).
+        owner: who writes (a service, or `PLATFORMS`).
         key: what the record key holds.
         partitioned_by: what decides the partition; readers may rely on order within it.
         partitions: chosen once.
@@ -42,6 +46,7 @@ class Topic:
         readers: the consumer groups.
         max_bytes: largest record.
         meaning: one sentence.
+        handed_over_by: services that write here too, what was handed to them over HTTP.
     """
 
     name: str
@@ -54,6 +59,12 @@ class Topic:
     readers: tuple[str, ...]
     meaning: str
     max_bytes: int = RECORD_BYTES
+    handed_over_by: tuple[str, ...] = ()
+
+    @property
+    def written_by_us(self) -> bool:
+        """Whether one of our services writes here, so that our readers of yesterday meet our records of today."""
+        return self.owner != PLATFORMS or bool(self.handed_over_by)
 
     def dead_letters(self, group: str) -> "Topic":
         """The topic where `group` sets aside what it cannot use of this one."""
@@ -83,8 +94,8 @@ class Topic:
 
 
 PLATFORM_EVENTS = Topic(
-    "platform-events", "platforms", "source and account", "source and account", PERSON_PARTITIONS, "delete", timedelta(days=30),
-    ("enrollment",), "Facts of learning platforms, from Kafka, HTTP and files alike.", REFUSED_RECORD_BYTES,
+    "platform-events", PLATFORMS, "source and account", "source and account", PERSON_PARTITIONS, "delete", timedelta(days=30),
+    ("enrollment",), "Facts of learning platforms, from Kafka, HTTP and files alike.", REFUSED_RECORD_BYTES, ("enrollment",),
 )  # fmt: skip
 ENROLLMENT_EVENTS = Topic(
     "enrollment-events", "enrollment", "entity id", "person_ref", PERSON_PARTITIONS, "compact", None,
@@ -103,7 +114,7 @@ ASSESSMENT_EVENTS = Topic(
     ("reporting",), "Completions, whole, with their version.",
 )  # fmt: skip
 TASK_UPDATES = Topic(
-    "task-updates", "platforms", "task instance", "task instance", SMALL_PARTITIONS, "delete", timedelta(days=90),
+    "task-updates", PLATFORMS, "task instance", "task instance", SMALL_PARTITIONS, "delete", timedelta(days=90),
     (), "Task progress from provinces' and units' own systems. No writer or reader yet.", REFUSED_RECORD_BYTES,
 )  # fmt: skip
 PLAN_EVENTS = Topic(
