@@ -17,8 +17,8 @@ MEDIA_TYPE = "application/problem+json"
 """Content type of every error."""
 
 
-class Problem(Exception):
-    """An answer that says no.
+class Problem(HTTPException):
+    """An answer that says no; an `HTTPException`, because FastAPI hides anything else that is raised while it reads a body.
 
     Attributes:
         status: HTTP status.
@@ -28,10 +28,9 @@ class Problem(Exception):
     """
 
     def __init__(self, status: int, title: str, detail: str, errors: Sequence[dict[str, str]] = ()) -> None:
-        super().__init__(title)
+        super().__init__(status, detail)
         self.status = status
         self.title = title
-        self.detail = detail
         self.errors = list(errors)
 
     def response(self) -> JSONResponse:

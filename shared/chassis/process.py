@@ -5,16 +5,14 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import uvicorn
 from aiokafka.errors import KafkaError
-from fastapi import FastAPI
 from faststream.kafka import KafkaBroker
 
 from shared.chassis.database import Pool
-from shared.chassis.settings import ServiceSettings
 
 log = logging.getLogger(__name__)
 
@@ -29,22 +27,6 @@ def stop_on_signals() -> asyncio.Event:
     for wanted in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(wanted, stop.set)
     return stop
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers; the process has its own."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def create_server(app: FastAPI, settings: ServiceSettings) -> uvicorn.Server:
-    """The HTTP server of a process; it ends when `should_exit` is set."""
-    config = uvicorn.Config(
-        app, host=settings.http_host, port=settings.http_port, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=3
-    )
-    return _Server(config)
 
 
 def spare_the_collector() -> None:

@@ -33,8 +33,9 @@ from shared.chassis.letters.sources import Source
 from shared.chassis.letters.watch import watch_open
 from shared.chassis.logging import configure as configure_logging
 from shared.chassis.migrations import migrate
-from shared.chassis.process import create_server, spare_the_collector, start_broker, stop_on_signals, until_stopped
+from shared.chassis.process import spare_the_collector, start_broker, stop_on_signals, until_stopped
 from shared.chassis.relay import Relay
+from shared.chassis.server import create_server
 from shared.chassis.settings import ServiceSettings, unknown
 from shared.chassis.subscribe import create_broker, subscribe, watch_lag
 from shared.chassis.topics import insist_on_topics, touched

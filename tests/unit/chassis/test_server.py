@@ -1,0 +1,104 @@
+"""What real bytes get from the real HTTP server: a refusal is a problem document even where there is no request."""
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from pydantic import BaseModel
+
+from services.assessment.main import SERVICE
+from shared.chassis.health import Health
+from shared.chassis.http import BODY_BYTES, create_api
+from shared.chassis.server import HEAD_BYTES, create_server
+from tests.support.waiting import eventually
+
+PROBLEM = "application/problem+json"
+
+
+class _Loaf(BaseModel):
+    name: str
+
+
+@contextlib.asynccontextmanager
+async def _served(change: Callable[[uvicorn.Config], None] = lambda _: None) -> AsyncIterator[int]:
+    """The server with a route that FastAPI reads the body for; gives its port."""
+    app = create_api("Bakery", "Bread.", keys=(), health=Health())
+
+    @app.put("/bread/{code}")
+    async def bread(code: str, loaf: _Loaf) -> dict[str, str]:
+        return {code: loaf.name}
+
+    told = {"kafka_bootstrap_servers": ["x:1"], "database_url": "x", "http_port": 1}
+    server = create_server(app, SERVICE.settings.model_validate(told))
+    change(server.config)
+
+    async def started() -> bool:
+        return server.started
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        running = asyncio.create_task(server.serve(sockets=[listening]))
+        try:
+            await eventually(started, within=10)
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            await running
+
+
+async def _answer(port: int, *sent: bytes) -> tuple[int, str, Any]:
+    """Status, media type and body of the answer to bytes that are written without looking for one."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        for part in sent:
+            writer.write(part)
+        await writer.drain()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        headers = dict(line.lower().split(": ", 1) for line in head.split("\r\n")[1:] if line)
+        body = await reader.readexactly(int(headers["content-length"])) if "content-length" in headers else await reader.read()
+    finally:
+        writer.close()
+    media_type = headers["content-type"]
+    return int(head.split()[1]), media_type, json.loads(body) if media_type == PROBLEM else body
+
+
+NOT_HTTP = {
+    "a head of a megabyte": (431, b"GET /livez HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * 1_000_000 + b"\r\n\r\n"),
+    "a head that never ends": (431, b"GET /livez HTTP/1.1\r\nhost: x\r\nx-long: " + b"x" * (HEAD_BYTES + 1)),
+    "no HTTP at all": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n"),
+    "no host": (400, b"GET /livez HTTP/1.1\r\n\r\n"),
+    "an encoding of transfer that nobody reads": (501, b"PUT /bread/rye HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_HTTP)
+async def test_what_is_no_request_gets_a_problem_document(kind: str) -> None:
+    wanted, sent = NOT_HTTP[kind]
+    async with _served() as port:
+        status, media_type, told = await _answer(port, sent)
+    assert (status, media_type, told["status"]) == (wanted, PROBLEM, wanted)
+    assert told["title"]
+    assert (str(HEAD_BYTES) in told["detail"]) == (wanted == 431)
+
+
+async def test_a_body_without_a_length_is_refused_as_too_large_where_fastapi_reads_it() -> None:
+    head = b"PUT /bread/rye HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n"
+    async with _served() as port:
+        status, media_type, told = await _answer(port, head, b"%x\r\n" % (BODY_BYTES + 1), b"x" * (BODY_BYTES + 1), b"\r\n")
+        assert (status, media_type, told["title"]) == (413, PROBLEM, "Too large")
+        assert (await _answer(port, head, b'f\r\n{"name": "rye"}\r\n0\r\n\r\n'))[0] == 200
+
+
+async def test_without_its_own_connections_the_server_answers_in_plain_text() -> None:
+    """The control: what uvicorn does when it is left alone."""
+
+    def left_alone(config: uvicorn.Config) -> None:
+        config.http = "h11"
+
+    async with _served(left_alone) as port:
+        status, media_type, _ = await _answer(port, NOT_HTTP["no host"][1])
+    assert (status, media_type) == (400, "text/plain; charset=utf-8")
