@@ -1,10 +1,12 @@
 """The HTTP side of every process: health, metrics, problem documents, a limit on bodies; a service adds its routers."""
 
+import re
 from collections.abc import Sequence
 
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.chassis import problem, telemetry
@@ -24,7 +26,7 @@ def create_api(title: str, description: str, *, keys: Sequence[ApiKey], health: 
     app = FastAPI(title=title, description=description, version="1", redoc_url=None)
     app.state.keys = Keys(keys)
     problem.install(app)
-    app.add_middleware(LimitBody)
+    app.add_middleware(JudgeBody)
     app.add_middleware(FollowTrace)
 
     @app.get("/livez", tags=["operations"], summary="Is the process alive?")
@@ -61,22 +63,28 @@ class FollowTrace:
             await self._app(scope, receive, send)
 
 
-class LimitBody:
-    """Refuse bodies over the limit before they are read, and those without a length as soon as they pass it."""
+class JudgeBody:
+    """Refuse bodies over the limit before they are read, those without a length as soon as they pass it, and those that nobody here reads."""
 
     def __init__(self, app: ASGIApp, limit: int = BODY_BYTES) -> None:
         self._app = app
         self._limit = limit
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 413."""
+        """Pass the request on, or answer 413 or 415."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        length = dict(scope["headers"]).get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > self._limit:
-            await self._too_large()(scope, receive, send)
+        headers = Headers(scope=scope)
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()) or int(length) > self._limit:
+            await self._too_large().response()(scope, receive, send)
             return
+        if int(length) or "transfer-encoding" in headers:
+            wrong = _unreadable(headers)
+            if wrong is not None:
+                await wrong.response()(scope, receive, send)
+                return
         seen = 0
 
         async def limited() -> Message:
@@ -84,13 +92,25 @@ class LimitBody:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._limit:
-                raise problem.Problem(*self._words())
+                raise self._too_large()
             return message
 
         await self._app(scope, limited, send)
 
-    def _words(self) -> tuple[int, str, str]:
-        return 413, "Too large", f"A request has at most {self._limit} bytes; send several, or use Kafka or a file."
+    def _too_large(self) -> problem.Problem:
+        return problem.Problem(413, "Too large", f"A request has at most {self._limit} bytes; send several, or use Kafka or a file.")
 
-    def _too_large(self) -> JSONResponse:
-        return problem.Problem(*self._words()).response()
+
+_CHARSET = re.compile(r';\s*charset[*0-9]*\s*=\s*"?([^\s";]*)', re.IGNORECASE)
+
+
+def _unreadable(headers: Headers) -> problem.Problem | None:
+    """Why a body could not be read as what its sender means; None when it can. JSON is UTF-8 (RFC 8259, 8.1), and nothing is unpacked here."""
+    codings = [one.strip().lower() for told in headers.getlist("content-encoding") for one in told.split(",")]
+    if any(coding not in ("", "identity") for coding in codings):
+        wrong = {"field": "content-encoding", "reason": "a body is read as it is; send it without a coding"}
+        return problem.Problem(415, "Unknown content coding", "Nothing was stored; send the body as it is, not packed.", [wrong])
+    if any(charset.lower() not in ("utf-8", "utf8", "us-ascii") for charset in _CHARSET.findall(headers.get("content-type", ""))):
+        wrong = {"field": "content-type", "reason": "charset is utf-8, or is not told"}
+        return problem.Problem(415, "Unknown charset", "Nothing was stored; send the body in UTF-8.", [wrong])
+    return None

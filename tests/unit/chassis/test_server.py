@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -91,6 +92,33 @@ async def test_a_body_without_a_length_is_refused_as_too_large_where_fastapi_rea
         status, media_type, told = await _answer(port, head, b"%x\r\n" % (BODY_BYTES + 1), b"x" * (BODY_BYTES + 1), b"\r\n")
         assert (status, media_type, told["title"]) == (413, PROBLEM, "Too large")
         assert (await _answer(port, head, b'f\r\n{"name": "rye"}\r\n0\r\n\r\n'))[0] == 200
+
+
+RYE = b'{"name": "rye"}'
+
+
+@pytest.mark.parametrize(
+    ("field", "header", "body"),
+    [
+        ("content-encoding", b"content-type: application/json\r\ncontent-encoding: gzip", gzip.compress(RYE)),
+        ("content-encoding", b"content-type: application/json\r\ncontent-encoding: identity, GZIP", gzip.compress(RYE)),
+        ("content-type", b"content-type: application/json; charset=utf-16", RYE.decode().encode("utf-16")),
+        ("content-type", b'content-type: application/json; Charset="UTF-16"', RYE),
+        ("content-type", b"content-type: application/json; charset*=utf-16''x", RYE),
+        (None, b"content-type: application/json; charset=UTF-8\r\ncontent-encoding: identity", RYE),
+        (None, b"content-type: application/json", RYE),
+    ],
+)
+async def test_a_body_in_another_form_is_refused_by_the_name_of_what_says_so(field: str | None, header: bytes, body: bytes) -> None:
+    head = b"PUT /bread/rye HTTP/1.1\r\nhost: x\r\n" + header
+    async with _served() as port:
+        by_length = await _answer(port, head + b"\r\ncontent-length: %d\r\n\r\n" % len(body), body)
+        in_chunks = await _answer(port, head + b"\r\ntransfer-encoding: chunked\r\n\r\n", b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body))
+    for status, media_type, told in (by_length, in_chunks):
+        if field is None:
+            assert (status, media_type) == (200, "application/json")
+        else:
+            assert (status, media_type, [one["field"] for one in told["errors"]]) == (415, PROBLEM, [field])
 
 
 async def test_without_its_own_connections_the_server_answers_in_plain_text() -> None:
