@@ -129,8 +129,13 @@ def test_a_service_without_settings_says_what_is_missing_and_shows_no_trace(name
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "docs" / "decisions").glob("*.md")), ids=lambda path: path.stem)
+def test_every_decision_is_headed_by_its_number(path: Path) -> None:
+    assert path.read_text("utf-8").startswith(f"# {path.name[:4]} ")
+
+
 @pytest.mark.parametrize("name", ["enrollment", "assessment", "reporting", "notifications"])
 def test_every_service_has_its_page(name: str) -> None:
     text = (ROOT / "services" / name / "README.md").read_text("utf-8").lower()
-    for word in ("owns", "reads", "writes", "tables", "metrics", "run alone"):
+    for word in ("owns", "reads", "writes", "tables", "metrics", "reading order", "run alone"):
         assert word in text, f"the page of {name} does not say: {word}"
