@@ -1,4 +1,4 @@
-"""`make bench`: how fast, and what decides it. Runs on a stack of its own that is thrown away.
+"""`make bench`: how fast, and what decides it. Runs on a stack of its own that is thrown away; each part is written when it is measured.
 
 Events/s through the whole way with the raw COPY rate of the same run beside it, CPU per event by process, time from
 accepted to figure at half load, the fold alone, what the guards cost and what poison costs.
@@ -21,6 +21,7 @@ from rich.table import Table
 from deploy.demo.pipeline import System
 from deploy.local import kafka, postgres, postgres_folders, processes, stack
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
+from tests.bench.findings import Findings
 from tests.bench.fold import fold_alone
 from tests.bench.guards import cost_of_guards
 from tests.bench.half_load import latencies
@@ -34,27 +35,33 @@ PERSONS = int(os.environ.get("BENCH_PERSONS", "40000"))
 COPY_ROWS = 500_000
 """Rows of the raw COPY."""
 
+FILE = REPOSITORY / ".stack" / "bench.json"
+"""Where the measures are kept."""
+
 console = Console()
 
 
 async def bench() -> int:
     """Run everything; 0."""
     layout = Layout(REPOSITORY / ".stack" / "bench", SHIFT + 4000)
+    found = Findings(FILE)
     stack.reset(layout)
     stack.up(layout)
     try:
-        result = await _measure(layout)
+        await _measure(layout, found)
     finally:
         stack.down(layout)
-    (REPOSITORY / ".stack" / "bench.json").write_text(json.dumps(result, indent=2))
-    _print(result)
+        _print(found.measures)
     stack.reset(layout)
     return 0
 
 
-async def _measure(layout: Layout) -> dict[str, Any]:
+async def _measure(layout: Layout, found: Findings) -> None:
     system = System(layout)
+    version = postgres_folders.version(postgres_folders.programs())
+    found.add(machine={"cores": psutil.cpu_count(), "python": sys.version.split()[0], "postgres": version})
     copy_rate = await _raw_copy(layout)
+    found.add(raw_copy_rows_per_second=round(copy_rate))
     sent = life_stories(PERSONS, communes())
     await system.register_courses()
     await system.send(sent[:1000], lambda _: None)
@@ -67,26 +74,24 @@ async def _measure(layout: Layout) -> dict[str, Any]:
     after = _cpu(layout)
     events = len(sent) - 1000
     rate = events / seconds
+    found.add(
+        whole_way_events_per_second=round(rate),
+        events=events,
+        seconds=round(seconds, 1),
+        share_of_raw_copy=round(rate / copy_rate, 4),
+        cpu_microseconds_per_event={name: round((after[name] - before.get(name, 0)) / events * 1e6, 1) for name in sorted(after)},
+    )
     console.print(f"whole way: {rate:.0f} events/s; now at half of that for the time from accepted to figure …")
     p50, p99 = await latencies(system, layout, rate / 2)
+    found.add(accepted_to_figure_seconds_at_half_load={"p50": round(p50, 3), "p99": round(p99, 3), "events_per_second": round(rate / 2)})
     await system.close()
     console.print("the fold alone, the guards and poison, without the services …")
     processes.stop(layout, ["watch"])
     processes.stop(layout, [f"{service}-{role}" for service in SERVICES for role in ("worker", "api")])
-    alone = await fold_alone(layout)
-    return {
-        "whole_way_events_per_second": round(rate),
-        "events": events,
-        "seconds": round(seconds, 1),
-        "raw_copy_rows_per_second": round(copy_rate),
-        "share_of_raw_copy": round(rate / copy_rate, 4),
-        "fold_alone_events_per_second": alone,
-        "guards": await cost_of_guards(layout),
-        "poison": await cost_of_poison(layout),
-        "accepted_to_figure_seconds_at_half_load": {"p50": round(p50, 3), "p99": round(p99, 3), "events_per_second": round(rate / 2)},
-        "cpu_microseconds_per_event": {name: round((after[name] - before.get(name, 0)) / events * 1e6, 1) for name in sorted(after)},
-        "machine": {"cores": psutil.cpu_count(), "python": sys.version.split()[0], "postgres": postgres_folders.version(postgres_folders.programs())},
-    }
+    found.add(fold_alone_events_per_second=await fold_alone(layout))
+    found.add(guards=await cost_of_guards(layout))
+    found.add(poison=await cost_of_poison(layout))
+    found.finish()
 
 
 async def _until_applied(layout: Layout, system: System) -> float:
