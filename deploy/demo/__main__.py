@@ -1,4 +1,4 @@
-"""`make demo`: real learning records, the whole way, to a frozen quarter, an audit and notices."""
+"""`make demo`: real learning records, the whole way, to a frozen quarter, an audit and notices. What it found: `result.py`."""
 
 import asyncio
 import csv
@@ -16,8 +16,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from deploy.demo.asking import NotReady
 from deploy.demo.facts import COURSES, Sending, Told, facts, in_sending_order
 from deploy.demo.pipeline import NotThrough, System, as_bytes
+from deploy.demo.result import Result, nation
 from deploy.local import services
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
 
@@ -43,6 +45,9 @@ async def demo() -> int:
     )
     try:
         return await _run(layout, system)
+    except NotReady as error:
+        console.print(f"[red]The demo cannot go on:[/red] {error}")
+        return 1
     except (httpx.HTTPError, NotThrough) as error:
         console.print(f"[red]The demo cannot go on:[/red] {error or type(error).__name__}. Look at 'make status' and 'make logs'.")
         return 1
@@ -51,11 +56,13 @@ async def demo() -> int:
 
 
 async def _run(layout: Layout, system: System) -> int:
-    # Only a run of the demo itself is a run before this one.
-    before = await _fingerprint(system) if (layout.root / "demo.json").exists() else None
+    kept = Result(layout.root / "demo.json")
+    # Only a run of the demo itself that came to its end is a run before this one.
+    before = await _fingerprint(system) if kept.again else None
     await system.register_courses()
     told = facts(_communes())
     sending = in_sending_order(told)
+    kept.begin()
     seconds = await _send_and_wait(system, sending.before)
     frozen = await system.freeze(PERIOD)
     report = await system.get("reporting", f"/v1/reports/{frozen['report']['report_id']}")
@@ -64,29 +71,19 @@ async def _run(layout: Layout, system: System) -> int:
     audited = await asyncio.to_thread(_audit, layout)
     notices = await _notices(system, frozen["report"])
     after = await _fingerprint(system)
-    totals = {
-        figure["indicator"]: figure["counts"]["all"] for figure in report["figures"] if figure["scope"] == "VN" and figure["course_set"] == "ALL"
-    }
     events = len(sending.before) + len(sending.after)
     result = {
         "events": events,
         "copies": events - len(told),
         "late": sending.late,
-        "persons": totals.get("I-01", 0),
-        "completions": await _completions(system),
+        **nation(report),
         "cells_compared": audited["cells_compared"],
         "cells_differing": audited["cells_differing"],
         "notices_sent": notices,
-        "seconds": round(seconds, 1),
-        "events_per_second": round(len(sending.before) / seconds),
+        **kept.rate(len(sending.before), seconds),
     }
     status = _conclude(layout, system, result, before, after, frozen, audited)
-    file = layout.root / "demo.json"
-    if before is not None:
-        # A run again sends copies only, which says nothing of the throughput: that of the first run stays.
-        first = json.loads(file.read_text())
-        result |= {name: first[name] for name in ("seconds", "events_per_second")}
-    file.write_text(json.dumps(result, indent=2))
+    kept.keep(result)
     return status
 
 
@@ -137,9 +134,9 @@ def _conclude(
     console.print(f"Đối chiếu độc lập / audit: {_number(result['cells_compared'])} ô số liệu đã đếm lại (cells compared), {differing}")
     for example in audited["examples"]:
         console.print("    " + " ".join(example))
-    numbers = [_number(result[name]) for name in ("events", "copies", "late", "events_per_second")]
+    numbers = [_number(result[name]) for name in ("events", "copies", "late")]
     console.print("Sự kiện / events       : {} (bản sao / copies {}, đến muộn / late {})".format(*numbers))
-    console.print(f"Thông lượng / rate     : {numbers[3]} sự kiện/giây trong {str(result['seconds']).replace('.', ',')} giây (events/s, s)")
+    console.print(f"Thông lượng / rate     : {_rate(result)}")
     console.print(f"Thông báo / notices    : {result['notices_sent']} thư đã gửi về báo cáo này (mails sent about this report)")
     when = "đã chốt từ trước (frozen before)" if frozen["already_frozen"] else "vừa chốt (frozen now)"
     console.print(f"Báo cáo / report       : {frozen['report']['report_id']}, sha256 {frozen['report']['sha256'][:16]}…, {when}")
@@ -149,6 +146,12 @@ def _conclude(
         console.print(f"  {service:<13} {system.url(service)}/docs")
     console.print(f"  kết quả / result   {os.path.relpath(layout.root / 'demo.json')}; API key trong {os.path.relpath(layout.root / 'secrets.json')}")
     return 0 if unchanged and not result["cells_differing"] else 1
+
+
+def _rate(result: dict[str, Any]) -> str:
+    if result["seconds"] is None:
+        return "chưa đo được vì lần chạy đầu bị ngắt (not measured, the first run was interrupted; 'make reset' begins anew)"
+    return f"{_number(result['events_per_second'])} sự kiện/giây trong {str(result['seconds']).replace('.', ',')} giây (events/s, s; first run)"
 
 
 def _communes() -> list[str]:
@@ -166,12 +169,6 @@ async def _fingerprint(system: System) -> str | None:
     if not any(figure["counts"]["all"] for figures in found for figure in figures):
         return None
     return hashlib.sha256(as_bytes(found)).hexdigest()[:16]
-
-
-async def _completions(system: System) -> int:
-    """(person, course) completed over all quarters."""
-    found = [await system.get("reporting", "/v1/figures", period=period, scope="VN", indicator="I-05") for period in PERIODS]
-    return sum(int(answer["figures"][0]["counts"]["all"]) for answer in found)
 
 
 async def _print_report(system: System, report: dict[str, Any]) -> None:

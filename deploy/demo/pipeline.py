@@ -10,6 +10,7 @@ import httpx
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.demo.asking import ask
 from deploy.demo.facts import COURSES, Told
 from deploy.local import kafka
 from deploy.local import secrets as stack_secrets
@@ -45,9 +46,7 @@ class System:
 
     async def get(self, service: str, path: str, **query: object) -> Any:
         """Ask a service; the answer's JSON."""
-        answer = await self._http.get(self.url(service) + path, params={name: str(value) for name, value in query.items()})
-        answer.raise_for_status()
-        return answer.json()
+        return (await self._ask(service, "GET", path, params={name: str(value) for name, value in query.items()})).json()
 
     async def register_courses(self) -> None:
         """Enter the demo's courses in the register."""
@@ -57,14 +56,14 @@ class System:
     async def put_course(self, code: str, title: str, sets: list[str], launched_by: str = "BKHCN") -> None:
         """Enter one course in the register."""
         entry = {"title": title, "launched_by": launched_by, "course_sets": sets}
-        answer = await self._http.put(f"{self.url('enrollment')}/v1/registers/courses/{code}", json=entry)
-        answer.raise_for_status()
+        await self._ask("enrollment", "PUT", f"/v1/registers/courses/{code}", json=entry)
 
     async def freeze(self, period: str) -> Any:
         """Freeze a period for the nation."""
-        answer = await self._http.post(f"{self.url('reporting')}/v1/reports", json={"period": period, "scope": "VN"})
-        answer.raise_for_status()
-        return answer.json()
+        return (await self._ask("reporting", "POST", "/v1/reports", json={"period": period, "scope": "VN"})).json()
+
+    async def _ask(self, service: str, method: str, path: str, **told: Any) -> httpx.Response:
+        return await ask(self._http, service, method, self.url(service) + path, **told)
 
     async def send(self, sent: Sequence[Told], tell: Callable[[int], None]) -> None:
         """Send facts to `platform-events`, as a platform would."""
@@ -129,7 +128,7 @@ class System:
         """
         waiting = False
         for service in SERVICES:
-            text = (await self._http.get(f"http://127.0.0.1:{self.layout.worker_port(service)}/metrics")).text
+            text = (await ask(self._http, service, "GET", f"http://127.0.0.1:{self.layout.worker_port(service)}/metrics")).text
             for family in text_string_to_metric_families(text):
                 told = [sample for sample in family.samples if sample.value]
                 if told and family.name == "consume_halted_partitions":
