@@ -36,5 +36,6 @@ def test_a_fuse_that_is_read_back_blows_as_the_one_that_was_lost() -> None:
     lived.add(number % 20 == 0 for number in range(1500))
     recalled = Fuse.recall(0, 1500, {number for number in range(1500) if number % 20 == 0})
     assert (recalled.bad, recalled.run, list(recalled.recent)) == (lived.bad, lived.run, list(lived.recent))
-    assert recalled.blows_at([True, True]) == 0
+    # The first pushes out the bad one at 500; the second is the fifty-first.
+    assert recalled.blows_at([True, True]) == 1
     assert Fuse.recall(1500, 1500, set()).blows_at([True]) is None
