@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
 from shared.chassis import outbox
 from shared.chassis.consume import BatchConsumer
-from shared.chassis.database import Pool, Tx, create_pool
+from shared.chassis.database import Pool, create_pool
 from shared.chassis.relay import Relay
 from tests.support.bakery import bake, headers, loaf, open_bakery, read
 from tests.support.careless import AcknowledgesFirst, ForgetsFirst
@@ -81,14 +82,14 @@ async def test_every_event_is_published_though_the_broker_is_killed(
         assert len(sold) < LOAVES, "who forgets before the broker has it loses it"
 
 
-def _killing_at_the_third_read(infra: Infrastructure, killed: asyncio.Event) -> Callable[[Tx, int, int], Awaitable[list[outbox.Pending]]]:
+def _killing_at_the_third_read(infra: Infrastructure, killed: asyncio.Event) -> Callable[..., Awaitable[list[outbox.Pending]]]:
     """`outbox.pending`, but the broker dies when the third batch has been read and not yet been sent: the worst moment, every time."""
     read_pending = outbox.pending
     reads = 0
 
-    async def pending(tx: Tx, limit: int, most_bytes: int) -> list[outbox.Pending]:
+    async def pending(*wanted: Any) -> list[outbox.Pending]:
         nonlocal reads
-        rows = await read_pending(tx, limit, most_bytes)
+        rows = await read_pending(*wanted)
         reads += bool(rows)
         if reads == 3 and not killed.is_set():
             await asyncio.to_thread(infra.kill_kafka)
