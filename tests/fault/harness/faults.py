@@ -32,6 +32,7 @@ class Fault:
         copies: share of facts that are offered once, twice and so on.
         http: share of facts that go over HTTP.
         bad: share of further records that are bad.
+        report: whether a report is frozen in the middle of it.
         needs: says why this machine cannot do it; None if it can.
     """
 
@@ -43,6 +44,7 @@ class Fault:
     copies: Sequence[float] = (0.75, 0.15, 0.06, 0.03, 0.01)
     http: float = 0.3
     bad: float = 0.005
+    report: bool = True
     needs: Callable[[], str | None] = lambda: None
 
 

@@ -244,7 +244,7 @@ async def carry_out(lab: Lab, fault: Fault, seed: int) -> Outcome:
     first, second = round(len(offers) * BEFORE), round(len(offers) * (BEFORE + DURING))
     await run.offer(offers[:first])
     pace = Pace(fault.seconds)
-    load = asyncio.gather(run.offer(offers[first:second], pace), _freeze_in_the_middle(run, pace))
+    load = asyncio.gather(run.offer(offers[first:second], pace), _freeze_in_the_middle(run, pace) if fault.report else _nothing(run))
     try:
         await fault.inject(run)
         ended = time.monotonic()

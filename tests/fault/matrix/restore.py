@@ -46,7 +46,7 @@ async def assessment_restored(run: Run) -> None:
     await restored(run, "assessment")
 
 
-@fault("DB9-reporting", "reporting's database restored to an earlier moment", seconds=6.0)
+@fault("DB9-reporting", "reporting's database restored to an earlier moment", seconds=6.0, report=False)
 async def reporting_restored(run: Run) -> None:
     await restored(run, "reporting")
 
