@@ -267,15 +267,16 @@ def _watched(points: _Points, call: str, method: Callable[..., Any]) -> Callable
 
 def _name_pieces() -> None:
     """Bind what is being done where no task of ours is named after it: batches, assignments, requests."""
-    on_records, assigned, answer = BatchConsumer.on_records, BatchConsumer.assigned, FastAPI.__call__
+    on_records, take_up, answer = BatchConsumer.on_records, BatchConsumer._resume_unknown, FastAPI.__call__
 
     async def batch(self: BatchConsumer, *args: Any) -> None:  # noqa: ANN401
         with _bound(self.topic.name):
             await on_records(self, *args)
 
     async def assignment(self: BatchConsumer, *args: Any) -> None:  # noqa: ANN401
+        # Whoever noticed that a place is to be taken up: the group, the watch that missed an answer, or a batch that was fenced.
         with _bound(f"assignment of {self.topic.name}"):
-            await assigned(self, *args)
+            await take_up(self, *args)
 
     async def request(self: FastAPI, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
         changes = scope["type"] == "http" and scope["method"] in ("POST", "PUT", "PATCH", "DELETE")
@@ -283,7 +284,7 @@ def _name_pieces() -> None:
         with _bound(" ".join((scope["method"], *scope["path"].split("/")[2:3])) if changes else None):
             await answer(self, scope, receive, send)
 
-    for kind, name, bound in ((BatchConsumer, "on_records", batch), (BatchConsumer, "assigned", assignment), (FastAPI, "__call__", request)):
+    for kind, name, bound in ((BatchConsumer, "on_records", batch), (BatchConsumer, "_resume_unknown", assignment), (FastAPI, "__call__", request)):
         setattr(kind, name, bound)
 
 

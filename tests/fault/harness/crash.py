@@ -157,14 +157,24 @@ class Driver:
                 await self._lab.acts.forget_a_quarter()
             case "nameless":
                 await self._lab.acts.forget_ids(self._service)
+                await self._start_the_dead(order)
             case "newcomer":
                 await self._lab.acts.forget_topics(self._service)
+                await self._start_the_dead(order)
         for number in (1, 2):
             process = self._system.processes.get((self._service, number))
             if process is not None and not order.is_over:
                 process.kill()
                 self._system.start_replica(self._service, number)
                 await _a_moment(order)
+
+    async def _start_the_dead(self, order: Order) -> None:
+        """All at once: when one dies at the point, the other must be there to take over."""
+        for number in (1, 2):
+            process = self._system.processes.get((self._service, number))
+            if process is not None and not process.alive:
+                self._system.start_replica(self._service, number)
+        await _a_moment(order)
 
     async def _obeyed(self, order: Order, acting: "asyncio.Task[None]", point: Point) -> int:
         deadline = time.monotonic() + OBEYED_S
