@@ -66,11 +66,14 @@ _CALLS = {
 """What speaks to the outside: methods by module and class. A module that the process has not loaded is left alone."""
 
 _BEGINS = ("BEGIN", "begin_transaction", "connect")
-_ENDS = ("COMMIT", "ROLLBACK", "commit_transaction", "quit")
+_ENDS = ("COMMIT", "commit_transaction", "quit")
 """Calls that begin and end a transaction or a mail session."""
 
 _TIDYING = "SELECT pg_advisory_unlock_all();"
 """How the pool tidies a connection that is given back: nothing has changed since the statement before."""
+
+_OPENING = "SELECT current_setting('fsync')"
+"""What every new connection asks first: it changes nothing, and when the pool opens one is chance."""
 
 _COMMENT = re.compile(r"--[^\n]*")
 _WRITTEN = re.compile(r"(?<!FOR )\b(INSERT|UPDATE|DELETE|CREATE|LOCK|COPY)\b(?: INTO| FROM| TEMP| TABLE| IF NOT EXISTS)* (\w+)")
@@ -186,10 +189,14 @@ class _Points:
     def sides(self, speaker: object, call: str, statement: str, function: str) -> tuple[str, str] | None:
         """The points before and after a call; None where it belongs to no piece of work."""
         piece = current_piece()
-        if piece is None or statement.startswith(_TIDYING):
+        if piece is None or statement.startswith((_TIDYING, _OPENING)):
             return None
         label = title(statement) or call
         unit = self._units.get(speaker)
+        if label == "ROLLBACK":
+            # A death undoes what it undoes, and work is broken off at any place.
+            self._units.pop(speaker, None)
+            return None
         if label in _ENDS:
             self._units.pop(speaker, None)
             label += f" of {unit.first}" if unit is not None and unit.first is not None else ""

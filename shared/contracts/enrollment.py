@@ -3,14 +3,13 @@
 Nothing here names a person: `person_ref` and entity ids are keyed pseudonyms (decision 0003).
 """
 
-from datetime import date
 from typing import Literal, TypeVar
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field
 
 from shared.contracts.decoding import decoder
-from shared.contracts.envelope import Contract, EventType, Word
+from shared.contracts.envelope import Contract, Day, EventType, Word
 from shared.contracts.platform import (
     CourseCode,
     Group,
@@ -67,8 +66,8 @@ class TerritoryUnit(Contract):
     name: Word = Field(description="Official name without its type, Vietnamese")
     type: Word = Field(description="Tỉnh, Thành phố, Xã, Phường, Đặc khu")
     province: PlaceCode = Field(description="Code of the province it belongs to; its own for a province")
-    valid_from: date = Field(description="First day in force")
-    valid_to: date | None = Field(default=None, description="First day no longer in force")
+    valid_from: Day = Field(description="First day in force")
+    valid_to: Day | None = Field(default=None, description="First day no longer in force")
     version: int = Field(ge=1, description="Hybrid logical clock, microseconds")
 
 

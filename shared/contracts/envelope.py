@@ -7,7 +7,7 @@ Source: CloudEvents 1.0.2, Kafka protocol binding 3.2; W3C Trace Context for `tr
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import date, datetime, timedelta, timezone
 from typing import Annotated, Generic, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -27,8 +27,22 @@ def _with_offset(value: datetime) -> datetime:
     return value if value.tzinfo is not None else value.replace(tzinfo=VIET_NAM)
 
 
-Instant = Annotated[datetime, AfterValidator(_with_offset)]
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?")
+
+
+def _no_number(value: object) -> object:
+    """Refuse seconds since 1970, also as text: some sources count milliseconds, and nobody could tell."""
+    if isinstance(value, int | float) or (isinstance(value, str) and _NUMBER.fullmatch(value.strip())):
+        raise ValueError("a number is neither an instant nor a day; write it as ISO 8601 does, for example 2026-06-01T08:00:00+07:00")
+    return value
+
+
+# Not strict: what a validator before has looked at is no longer JSON, of which the strict mode takes text.
+Instant = Annotated[datetime, Field(strict=False), BeforeValidator(_no_number), AfterValidator(_with_offset)]
 """An instant, ISO 8601. Without offset it is read as Viet Nam time (UTC+7)."""
+
+Day = Annotated[date, Field(strict=False), BeforeValidator(_no_number)]
+"""A calendar day, ISO 8601."""
 
 
 _WORD_LENGTH = 200

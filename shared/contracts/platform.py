@@ -4,13 +4,12 @@ Facts carry the platform's own ids; pseudonyms are made by `enrollment`. Unknown
 not kept, so a name or a phone number that a platform sends along goes no further than the topic it wrote itself.
 """
 
-from datetime import date
 from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field, StringConstraints
 
 from shared.contracts.decoding import decoder
-from shared.contracts.envelope import Contract, EventType, Instant, Word
+from shared.contracts.envelope import Contract, Day, EventType, Instant, Word
 from shared.contracts.topics import PLATFORM_EVENTS
 
 CourseCode = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:+-]*$")]
@@ -27,16 +26,16 @@ class Residence(Contract):
     """Where the person lives, from a day on."""
 
     code: PlaceCode = Field(description="Commune; the province where no more is known")
-    valid_from: date = Field(description="First day, Viet Nam calendar")
-    valid_to: date | None = Field(default=None, description="First day no longer; absent while it lasts or until the next residence begins")
+    valid_from: Day = Field(description="First day, Viet Nam calendar")
+    valid_to: Day | None = Field(default=None, description="First day no longer; absent while it lasts or until the next residence begins")
 
 
 class GroupMembership(Contract):
     """To which audience group the person belongs, from a day on. A person may hold several at once."""
 
     group: Group = Field(description="Audience group")
-    valid_from: date = Field(description="First day, Viet Nam calendar")
-    valid_to: date | None = Field(default=None, description="First day no longer")
+    valid_from: Day = Field(description="First day, Viet Nam calendar")
+    valid_to: Day | None = Field(default=None, description="First day no longer")
 
 
 class LearnerRegistered(Contract):

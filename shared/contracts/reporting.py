@@ -1,13 +1,12 @@
 """What `reporting` announces: figures for those who subscribe, and the life of reports."""
 
-from datetime import date
 from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from shared.contracts.decoding import decoder
-from shared.contracts.envelope import Contract, EventType, Word
+from shared.contracts.envelope import Contract, Day, EventType, Word
 from shared.contracts.topics import FIGURES, REPORT_EVENTS
 
 Indicator = Literal["I-01", "I-02", "I-04", "I-05"]
@@ -58,8 +57,8 @@ class Figure(Contract):
     course_set: Word = Field(description="ALL or a set of the course register")
     scope: Scope = Field(description="Node of the territory")
     period: Word = Field(description="Period of the Decree 09 calendar, for example 2026Q3")
-    period_from: date = Field(description="First day, Viet Nam calendar")
-    period_to: date = Field(description="Last day, inclusive")
+    period_from: Day = Field(description="First day, Viet Nam calendar")
+    period_to: Day = Field(description="Last day, inclusive")
     counts: Counts = Field(description="Persons (stock: at the end of period_to) or events in the period (flow)")
     as_of: AwareDatetime = Field(description="When it was computed")
     provisional: bool = Field(description="False once a report on the period is frozen")
@@ -73,8 +72,8 @@ class Report(Contract):
     definition: Literal["REP-QUARTER"] = Field(description="Which report")
     scope: Scope = Field(description="Root of the report")
     period: Word = Field(description="Period of the Decree 09 calendar, for example 2026Q3")
-    period_from: date = Field(description="First day, Viet Nam calendar")
-    period_to: date = Field(description="Last day, inclusive")
+    period_from: Day = Field(description="First day, Viet Nam calendar")
+    period_to: Day = Field(description="Last day, inclusive")
     frozen_at: AwareDatetime = Field(description="When the figures were copied")
     rows: int = Field(ge=0, description="Figures copied")
     sha256: Sha256 = Field(description="Digest of the copied figures in canonical form")

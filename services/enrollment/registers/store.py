@@ -45,8 +45,10 @@ async def courses(tx: Tx) -> dict[str, tuple[Course, int]]:
     return {row[0]: (Course(row[0], row[1], row[2], tuple(row[3])), row[4]) for row in await tx.fetch(_COURSES)}
 
 
-_PUT_COURSE = """
-INSERT INTO course (code, title, launched_by, course_sets, version) VALUES ($1, $2, $3, $4, $5)
+_PUT_COURSES = """
+INSERT INTO course (code, title, launched_by, course_sets, version)
+SELECT code, title, launched_by, CASE sets WHEN '' THEN '{}'::text[] ELSE string_to_array(sets, ';') END, version
+FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) AS told (code, title, launched_by, sets, version)
 ON CONFLICT (code) DO UPDATE
 SET title = excluded.title, launched_by = excluded.launched_by, course_sets = excluded.course_sets, version = excluded.version
 """
@@ -54,9 +56,9 @@ SET title = excluded.title, launched_by = excluded.launched_by, course_sets = ex
 
 async def put_courses(tx: Tx, found: Sequence[tuple[Course, int]]) -> None:
     """Store courses with their versions."""
-    await tx.executemany(
-        _PUT_COURSE, [(course.code, course.title, course.launched_by, list(course.course_sets), version) for course, version in found]
-    )
+    rows = [(course.code, course.title, course.launched_by, ";".join(course.course_sets), version) for course, version in found]
+    if rows:
+        await tx.execute(_PUT_COURSES, *(list(column) for column in zip(*rows, strict=True)))
 
 
 _KNOWN_COURSES = "SELECT code FROM course WHERE code = ANY($1::text[])"

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaProducer
 from prometheus_client import REGISTRY
 
 from shared.chassis import outbox, telemetry
+from shared.chassis import relay as relay_module
 from shared.chassis.clock import now
 from shared.chassis.database import Pool, Tx, transaction
 from shared.chassis.lease import Lease
@@ -151,6 +152,35 @@ async def test_a_batch_is_bounded_in_bytes_and_takes_at_least_one_row(pool: Pool
             await outbox.published(tx, [row.seq for row in rows])
         assert await outbox.pending(tx, 100, 1_000) == []
     assert taken == [[10_000], [10, 10, 10_000]]
+
+
+class _Weighing(Relay):
+    """Notes how many rows it publishes at once."""
+
+    def __init__(self, pool: Pool, bootstrap_servers: Sequence[str], service: str) -> None:
+        super().__init__(pool, bootstrap_servers, service)
+        self.published: list[int] = []
+
+    async def _publish(self, producer: AIOKafkaProducer, rows: Sequence[Pending]) -> None:
+        await super()._publish(producer, rows)
+        self.published.append(len(rows))
+
+
+@pytest.mark.parametrize(("most_bytes", "batches"), [(1_000, [2, 2, 1]), (relay_module.BATCH_BYTES, [5])])
+async def test_a_relay_publishes_no_more_at_once_than_a_thin_line_brings(
+    infra: Infrastructure, pool: Pool, monkeypatch: pytest.MonkeyPatch, most_bytes: int, batches: list[int]
+) -> None:
+    bakery = await open_bakery(infra.bootstrap_servers)
+    monkeypatch.setattr(relay_module, "BATCH_BYTES", most_bytes)
+    async with transaction(pool) as tx:
+        await outbox.set_aside(tx, [(bakery.sales.name, b"rye", [], b"x" * 600) for _ in range(5)])
+    stop = asyncio.Event()
+    relay = _Weighing(pool, infra.bootstrap_servers, bakery.group)
+    task = asyncio.create_task(relay.run(stop))
+    await eventually(lambda: _empty(pool))
+    stop.set()
+    await task
+    assert relay.published == batches
 
 
 async def test_a_trace_goes_on_behind_the_outbox(pool: Pool) -> None:
