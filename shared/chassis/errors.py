@@ -39,7 +39,7 @@ class NameTaken(MustNotWork):
     """Another process works under this one's name."""
 
 
-_PASSING = (
+PASSING = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -55,6 +55,7 @@ _PASSING = (
     Transient,
     MustNotWork,
 )
+"""What passes by itself, or once a person has mended something outside."""
 
 
 def is_transient(error: BaseException) -> bool:
@@ -62,4 +63,4 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         # The same class tells of a lost connection and of a wrong argument; only the former passes.
         return not isinstance(error, asyncpg.DataError) and ("closed" in str(error) or "released" in str(error))
-    return isinstance(error, _PASSING)
+    return isinstance(error, PASSING)

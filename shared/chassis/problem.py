@@ -8,8 +8,9 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
-from shared.chassis.errors import is_transient
+from shared.chassis.errors import PASSING, is_transient
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,10 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_gone)
+    # By their names, because whatever is handled as `Exception` is raised again behind the answer, and logged as our mistake.
+    for kind in PASSING:
+        app.add_exception_handler(kind, _on_anything)
     app.add_exception_handler(Exception, _on_anything)
 
 
@@ -64,6 +69,11 @@ async def _on_invalid(_: Request, error: Exception) -> JSONResponse:
 async def _on_http(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  (registered for this class)
     return Problem(error.status_code, HTTPStatus(error.status_code).phrase, str(error.detail)).response()
+
+
+async def _on_gone(_: Request, __: Exception) -> JSONResponse:
+    """The caller went away in the midst of the request: nobody hears this, and nothing is to be mended."""
+    return Problem(400, "Broken off", "The request was not sent to its end; nothing was stored.").response()
 
 
 async def _on_anything(request: Request, error: Exception) -> JSONResponse:

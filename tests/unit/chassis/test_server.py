@@ -13,6 +13,8 @@ import uvicorn
 from pydantic import BaseModel
 
 from services.assessment.main import SERVICE
+from shared.chassis import server as server_module
+from shared.chassis.errors import Transient
 from shared.chassis.health import Health
 from shared.chassis.http import BODY_BYTES, create_api
 from shared.chassis.server import HEAD_BYTES, create_server
@@ -33,6 +35,15 @@ async def _served(change: Callable[[uvicorn.Config], None] = lambda _: None) -> 
     @app.put("/bread/{code}")
     async def bread(code: str, loaf: _Loaf) -> dict[str, str]:
         return {code: loaf.name}
+
+    @app.get("/slow")
+    async def slow() -> dict[str, str]:
+        await asyncio.sleep(3 * server_module.REQUEST_S if server_module.REQUEST_S < 1 else 0)
+        return {}
+
+    @app.get("/away")
+    async def away() -> dict[str, str]:
+        raise Transient("the oven is being cleaned")
 
     told = {"kafka_bootstrap_servers": ["x:1"], "database_url": "x", "http_port": 1}
     server = create_server(app, SERVICE.settings.model_validate(told))
@@ -84,6 +95,46 @@ async def test_what_is_no_request_gets_a_problem_document(kind: str) -> None:
     assert (status, media_type, told["status"]) == (wanted, PROBLEM, wanted)
     assert told["title"]
     assert (str(HEAD_BYTES) in told["detail"]) == (wanted == 431)
+
+
+HALF = {
+    "nothing": b"",
+    "half a head": b"GET /livez HTTP/1.1\r\nhost",
+    "half a body": b"PUT /bread/rye HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{",
+}
+
+
+@pytest.mark.parametrize("kind", HALF)
+async def test_half_a_request_is_ended_in_time_and_is_nobodys_mistake(
+    kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(server_module, "REQUEST_S", 0.2)
+    async with _served() as port:
+        status, media_type, _ = await asyncio.wait_for(_answer(port, HALF[kind]), 10)
+    assert (status, media_type) == (408, PROBLEM)
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == []
+
+
+async def test_without_the_clock_half_a_request_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "REQUEST_S", 0.2)
+    monkeypatch.setattr(server_module._Connection, "_watch_the_clock", lambda _: None)
+    async with _served() as port:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(_answer(port, HALF["half a head"]), 1)
+
+
+async def test_who_has_asked_in_time_may_be_answered_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "REQUEST_S", 0.2)
+    async with _served() as port:
+        asked = b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n"
+        assert (await _answer(port, asked))[0] == 200
+
+
+async def test_a_passing_error_is_no_mistake_of_ours(caplog: pytest.LogCaptureFixture) -> None:
+    async with _served() as port:
+        status, media_type, _ = await _answer(port, b"GET /away HTTP/1.1\r\nhost: x\r\n\r\n")
+    assert (status, media_type) == (503, PROBLEM)
+    assert [record.levelname for record in caplog.records if record.name != "asyncio"].count("ERROR") == 0
 
 
 async def test_a_body_without_a_length_is_refused_as_too_large_where_fastapi_reads_it() -> None:
