@@ -85,7 +85,7 @@ def test_statements_stand_in_stores_only() -> None:
 
 
 def test_no_tracked_file_names_a_registry_or_a_path_of_a_machine() -> None:
-    places = ("/root/", "/home/", f"{ROOT}/")
+    places = (*(f"/{home}/" for home in ("root", "home")), f"{ROOT}/")
     for path in _tracked():
         if path.suffix in {".gz", ".png"} or path == Path(__file__):
             continue
