@@ -26,5 +26,16 @@ def test_a_mail_of_a_report_that_is_lost_with_the_database_was_ordered() -> None
 
 
 def test_a_mail_that_is_noted_must_have_been_taken() -> None:
-    (found,) = compare({"a": SENT, "b": Delivery("pending", 0)}, Counter(), Counter(a=1))
+    (found,) = compare({"a": SENT, "b": SENT}, Counter(b=1), Counter(a=1))
     assert (found.harm, found.examples) == ("lost", ["a"])
+
+
+def test_a_mail_must_not_wait_for_ever() -> None:
+    (found,) = compare({"a": SENT, "b": Delivery("pending", 0), "c": Delivery("sending", 1)}, Counter(a=1, c=1), Counter())
+    assert (found.harm, found.count) == ("lost", 2)
+
+
+def test_a_person_is_asked_only_after_two_lost_answers() -> None:
+    assert compare({"a": Delivery("unknown", 2)}, Counter(a=2), Counter()) == []
+    (found,) = compare({"a": Delivery("unknown", 1), "b": Delivery("failed", 0)}, Counter(a=1), Counter())
+    assert (found.harm, found.count) == ("other", 2)

@@ -19,6 +19,9 @@ SELECT count(*) FROM delivery JOIN message USING (message_id) WHERE state IN ('p
 
 _DELIVERIES = "SELECT message_id, state, lost_answers FROM delivery"
 
+MAILS_S = 60.0
+"""Longest wait for the last mail when everything else is through, seconds."""
+
 MOST = 2
 """A mail is repeated once at most; after the second lost answer a person decides."""
 
@@ -34,6 +37,11 @@ class Delivery:
     def at_most(self) -> int:
         """How often it may have gone out."""
         return min(MOST, 1 + self.lost_answers)
+
+    @property
+    def is_too_early(self) -> bool:
+        """Whether a person is asked to decide although it could be sent once more."""
+        return self.state == "unknown" and self.lost_answers < MOST
 
 
 async def all_are_sent(system: System, before: datetime | None = None) -> bool:
@@ -52,6 +60,8 @@ async def check_mails(system: System, books: Books) -> list[Finding]:
 def compare(deliveries: Mapping[str, Delivery], taken: Counter[str], mailed_before: Counter[str]) -> list[Finding]:
     """What is wrong, by message: what notifications believes, how often the server took it, and what a lost database had sent besides."""
     sent = {message for message, one in deliveries.items() if one.state == "sent"}
+    waiting = [f"{message} is {one.state}" for message, one in deliveries.items() if one.state in ("pending", "sending")]
+    given_up = [f"{message} is {one.state}" for message, one in deliveries.items() if one.state == "failed" or one.is_too_early]
     again = [
         f"{message}: {taken[message]} mails, {one.lost_answers} lost answers"
         for message, one in deliveries.items()
@@ -59,6 +69,8 @@ def compare(deliveries: Mapping[str, Delivery], taken: Counter[str], mailed_befo
     ]
     return [
         *finding("I10", "lost", "mail is noted as sent and nobody took it", sent - taken.keys()),
+        *finding("I10", "lost", "mail still waits", waiting),
+        *finding("I10", "other", "mail was given up without two lost answers", given_up),
         *finding("I10", "double", "mail was sent again though no answer was lost, or more than once", again),
         *finding("I10", "other", "mail was sent that nobody ordered", taken.keys() - deliveries.keys() - mailed_before.keys()),
     ]

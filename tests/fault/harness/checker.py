@@ -3,7 +3,7 @@
 | invariant | how it is checked |
 |---|---|
 | I1 nothing lost | `check_facts`: offered = facts ∪ dead letters with the right reason, disjoint; outcomes, messages, publications arrived |
-| I2 nothing twice | `check_facts`: each once as fact, outcome, dead letter, message; what counts twice drifts (I3) |
+| I2 nothing twice | `check_facts`: each once as fact, outcome, dead letter, message; `witness`: no record applied twice; else it drifts (I3) |
 | I3 figures equal a recount by other code | `check_figures` against `recount` |
 | I4 books balance | `check_figures`, in SQL |
 | I5 order and copies cannot matter | no check of its own: every run is shuffled and the recount knows no order of arrival, so I3 implies it |
@@ -17,6 +17,7 @@
 
 from contextlib import suppress
 
+from tests.fault.harness import witness
 from tests.fault.harness.books import Books
 from tests.fault.harness.check_events import check_events
 from tests.fault.harness.check_facts import check_facts, check_messages
@@ -46,6 +47,7 @@ async def check(system: System, reader: TopicReader, books: Books) -> list[Findi
             *await check_figures(system, reader, books),
             *await check_events(system, reader, books),
             *await check_mails(system, books),
+            *await witness.check(system),
         ]
         if found:
             with suppress(NotThrough):

@@ -5,10 +5,9 @@ import random
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.fault.harness import witness
 from tests.fault.harness.acts import ACTS, Acts
 from tests.fault.harness.books import Books
-from tests.fault.harness.check_mails import all_are_sent, check_sent
+from tests.fault.harness.check_mails import MAILS_S, all_are_sent, check_sent
 from tests.fault.harness.checker import check
 from tests.fault.harness.crash_system import CrashSystem
 from tests.fault.harness.findings import Finding
@@ -16,9 +15,6 @@ from tests.fault.harness.points import Point, read
 from tests.fault.harness.through import until_through
 from tests.fault.harness.topic_reader import TopicReader
 from tests.support.waiting import eventually
-
-MAILS_S = 60.0
-"""Longest wait for the last mail, seconds."""
 
 _IDLE = "reporting/publisher/after COMMIT"
 """The end of one round of the slowest loop that goes round while there is nothing to do."""
@@ -71,7 +67,6 @@ class CrashLab:
         """What is wrong now; an empty list when nothing is. At rest only."""
         return [
             *await check(self.system, self.reader, self.books),
-            *await witness.check(self.system),
             *await check_sent(self.system),
         ]
 

@@ -1,8 +1,7 @@
-"""A system whose services are forked, have a witness each, and obey orders to die or to freeze at crash points."""
+"""A system whose services obey orders to die or to freeze at crash points."""
 
 import asyncio
 import itertools
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,10 +9,8 @@ from pathlib import Path
 import httpx
 
 from deploy.local import secrets as stack_secrets
-from deploy.local import services
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
 from shared.chassis.crash_points import ALLOWED, VARIABLE
-from tests.fault.harness import witness
 from tests.fault.harness.system import API, WITH_API, Doors, System
 from tests.support.infrastructure import SHIFT
 from tests.support.processes import ServiceProcess
@@ -35,8 +32,6 @@ SECOND_API = -1
 
 _SECOND_API_PORT = 40
 """How far its port is above the first one's."""
-
-_WITNESS = "tests.fault.harness.witness:watch"
 
 
 class Order:
@@ -72,7 +67,7 @@ class CrashSystem(System):
     """The system of `system.py` on one broker, with two APIs where a service has one and is given replicas.
 
     Attributes:
-        prepare: what is called in every child of a service before the service runs, besides the witness.
+        prepare: what is called in every process of a service before the service runs, besides the witness.
         trace: file of the trace; while it is set, processes that start trace instead of obeying orders.
     """
 
@@ -85,31 +80,26 @@ class CrashSystem(System):
     _turn: "Iterator[int]" = field(default_factory=itertools.count)
 
     async def start_servers(self) -> None:
-        """And what every service needs here: folders of orders, witnesses, nurseries."""
+        """And folders of orders."""
         await super().start_servers()
         for service in SERVICES:
             (self.layout.root / "orders" / service).mkdir(parents=True)
-            self.nursery(service)
-            async with self.database(service) as connection:
-                await witness.install(connection, service)
 
-    def start_replica(self, service: str, number: int, env: Mapping[str, str] | None = None, prepare: Sequence[str] | None = None) -> ServiceProcess:
-        """Fork a process of a service; as in the base class, and what the system itself is told to `prepare` is done as well."""
-        prefix, role = service.upper(), "worker" if number > 0 else "api"
-        port = {API: self.layout.api_port(service), SECOND_API: self.layout.api_port(service) + _SECOND_API_PORT}.get(number)
-        port = port or self.layout.worker_port(service) + 10 * number
+    def start_replica(self, service: str, number: int, env: Mapping[str, str] | None = None, prepare: Sequence[str] = ()) -> ServiceProcess:
+        """As in the base class; it obeys orders, and what the system itself is told to `prepare` is done as well."""
         told = {
-            **services.service_env(self.layout, service, role), **self._addresses(service),
-            f"{prefix}_TAKEOVER_S": f"{TAKEOVER_S:g}", f"{prefix}_HTTP_PORT": str(port), f"{prefix}_INSTANCE": f"{service}-{number}",
-            "PATH": os.environ["PATH"],
-            "NOTIFICATIONS_SMTP_TIMEOUT_S": "0.9", "NOTIFICATIONS_DELIVERY_LEASE_S": "2",
+            f"{service.upper()}_TAKEOVER_S": f"{TAKEOVER_S:g}",
             VARIABLE: f"trace:{self.trace}" if self.trace else f"orders:{self.layout.root / 'orders' / service}", ALLOWED: "yes",
-            **self.env, **(env or {}),
         }  # fmt: skip
-        log = self.layout.logs / f"{service}-{role}-{port}.log"
-        child = self.nursery(service).bear(role, told, log, [_WITNESS, *self.prepare.get(service, ()), *(prepare or ())])
-        self.processes[service, number] = ServiceProcess(f"{service}-{role}-{number}", port, log, child)
-        return self.processes[service, number]
+        return super().start_replica(service, number, {**told, **(env or {})}, [*self.prepare.get(service, ()), *prepare])
+
+    def is_api(self, number: int) -> bool:
+        """One of the two."""
+        return number in (API, SECOND_API)
+
+    def port(self, service: str, number: int) -> int:
+        """The second API has one of its own."""
+        return self.layout.api_port(service) + _SECOND_API_PORT if number == SECOND_API else super().port(service, number)
 
     def api_url(self, service: str) -> str:
         """One of the service's APIs, another each time it is asked; so a platform that gets no answer asks the other."""

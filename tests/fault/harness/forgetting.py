@@ -36,7 +36,7 @@ async def forget(system: System, reader: TopicReader) -> None:
         mail.unlink()
     # Before anybody writes again: what a publisher says first is said of the new life.
     await reader.begin_at_the_ends()
-    system.start_services(forked=True)
+    system.start_services()
     await system.ready()
 
 

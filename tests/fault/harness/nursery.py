@@ -31,18 +31,28 @@ _LATE = (
 
 
 class Child:
-    """A forked process, as far as those who hurt it need `subprocess.Popen`."""
+    """A forked process, as far as those who hurt it need `subprocess.Popen`.
 
-    def __init__(self, pid: int) -> None:
+    Attributes:
+        pid: its number.
+        returncode: None until it is known to have ended.
+    """
+
+    def __init__(self, pid: int, last_word: Path) -> None:
         self.pid = pid
         self._handle = os.pidfd_open(pid)
+        self._last_word = last_word
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """None while it lives; -9 afterwards, however it ended."""
+        """None while it lives; its status when it ended by itself, which it has written down, and -9 otherwise."""
         if self.returncode is None and select.select([self._handle], [], [], 0)[0]:
             os.close(self._handle)
-            self.returncode = -signal.SIGKILL
+            with contextlib.suppress(FileNotFoundError):
+                self.returncode = int(self._last_word.read_text("ascii"))
+                self._last_word.unlink()
+            if self.returncode is None:
+                self.returncode = -signal.SIGKILL
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -93,13 +103,19 @@ class Nursery:
         json.dump({"role": role, "env": dict(env), "log": str(log), "prepare": list(prepare)}, self._parent.stdin)
         self._parent.stdin.write("\n")
         self._parent.stdin.flush()
-        return Child(int(self._parent.stdout.readline()))
+        pid = int(self._parent.stdout.readline())
+        return Child(pid, _last_word(log, pid))
 
     def close(self) -> None:
         """End it and its children."""
         assert self._parent.stdin is not None
         self._parent.stdin.close()
         self._parent.wait(10)
+
+
+def _last_word(log: Path, pid: int) -> Path:
+    """Where a child that ends by itself writes its status: only its parent is told, and does not listen."""
+    return log.with_suffix(f".{pid}.ended")
 
 
 def main(service: str) -> None:
@@ -147,6 +163,7 @@ def _live(service: object, name: str, *, role: str, env: Mapping[str, str], log:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        _last_word(Path(log), os.getpid()).write_text(str(code), "ascii")
         os._exit(code)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import psutil
 
 from shared.chassis.crash_points import ALLOWED, VARIABLE
-from tests.fault.harness import witness
 from tests.fault.harness.crash_system import Order
 from tests.fault.harness.run import Run
 from tests.support.processes import ServiceProcess
@@ -14,8 +13,6 @@ from tests.support.waiting import eventually
 
 BUGS = "tests.fault.harness.careless"
 """Where guards are removed."""
-
-WITNESS = "tests.fault.harness.witness:watch"
 
 QUICK_S = 30.0
 """Longest wait for everything to be through in a run of few persons, seconds."""
@@ -91,9 +88,3 @@ async def until_frozen(run: Run, service: str, numbers: Sequence[int] = WORKERS)
     found = await eventually(frozen)
     assert found is not None
     return found
-
-
-async def witnesses(run: Run, service: str) -> None:
-    """Give a service's processes a table to note in what they apply; they are started with `also=[WITNESS]`."""
-    async with run.system.database(service) as connection:
-        await witness.install(connection, service)

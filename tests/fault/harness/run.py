@@ -11,6 +11,7 @@ from typing import Literal
 import httpx
 
 from tests.fault.harness.books import Books
+from tests.fault.harness.check_mails import MAILS_S, all_are_sent
 from tests.fault.harness.checker import check
 from tests.fault.harness.faults import Control, Fault
 from tests.fault.harness.findings import Finding, finding
@@ -21,9 +22,10 @@ from tests.fault.harness.offer import Pace, offer
 from tests.fault.harness.proxy import Proxy
 from tests.fault.harness.recount import territory
 from tests.fault.harness.stories import SCRIPTS, stories
-from tests.fault.harness.system import LAYOUT, Doors, System
-from tests.fault.harness.through import THROUGH_S, NotThrough, until_through
+from tests.fault.harness.system import LAYOUT, Doors, Replica, System
+from tests.fault.harness.through import THROUGH_S, until_through
 from tests.fault.harness.topic_reader import TopicReader
+from tests.support.waiting import eventually
 
 BEFORE, DURING = 0.2, 0.6
 """Shares of the offers before and during the fault; the rest comes after it."""
@@ -33,6 +35,10 @@ FREEZE_S = 60.0
 
 READY_S = 20.0
 """Longest wait until everybody is ready once everything is through, seconds."""
+
+STOP_S = 10.0
+"""A process that was told to stop has ended after this, seconds: an orchestrator kills it then."""
+
 SLACK = 3.0
 """A measurement fails a run when it is this many times what was promised; the report shows what it was."""
 
@@ -130,6 +136,13 @@ class Run:
         self.notes[name] = max(seconds, self.notes.get(name, 0.0))
         assert seconds <= SLACK * at_most, f"{name} is {seconds:.1f}, promised are {at_most:.0f}"
 
+    async def stopped(self, replica: Replica) -> None:
+        """Tell a process to stop, and wait until it has ended by itself."""
+        began = time.monotonic()
+        status = await asyncio.to_thread(self.system.process(*replica).terminate, SLACK * STOP_S)
+        self.note("stop_seconds", time.monotonic() - began, at_most=STOP_S)
+        assert status == 0, f"{replica} ended with {status} after SIGTERM"
+
     async def offer(self, offers: list[Offer], pace: Pace | None = None) -> None:
         """Offer these, at some pace or as fast as they go, until all are acknowledged."""
         await offer(self.system, self.ledger, offers, pace)
@@ -167,7 +180,8 @@ class Run:
         """Wait until everything is through and everybody is ready; what does not come through is a finding, and so is who died."""
         try:
             await until_through(self.system, self.lab.reader, within)
-        except NotThrough as standing:
+            await eventually(lambda: all_are_sent(self.system), within=MAILS_S)
+        except AssertionError as standing:
             return [Finding("I11", "other", "does not heal by itself", 1, [str(standing)])]
         dead = [f"{process.name} on port {process.port}" for process in self.system.processes.values() if not process.alive]
         try:

@@ -24,11 +24,12 @@ from deploy import topics
 from deploy.local import kafka, postgres, postgres_folders, prepare, processes, services
 from deploy.local import secrets as stack_secrets
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
+from tests.fault.harness import witness
 from tests.fault.harness.nursery import Nursery
 from tests.fault.harness.proxy import BEHIND, Proxy, routes
 from tests.fault.harness.stories import COURSES
 from tests.support.infrastructure import SHIFT, Infrastructure
-from tests.support.processes import PSEUDONYM_KEY, ServiceProcess, spawn_service
+from tests.support.processes import PSEUDONYM_KEY, ServiceProcess
 
 LAYOUT = Layout(REPOSITORY / ".stack-test" / "fault-system", SHIFT - 8500)
 """Below the ports that the machine gives to outgoing connections: a server that is started again must find its own free."""
@@ -173,6 +174,10 @@ class System:
             asyncio.to_thread(postgres.start, self.layout), *(asyncio.to_thread(kafka.start_node, self.layout, node) for node in self.brokers)
         )
         await asyncio.gather(topics.create(self.bootstrap_servers), prepare.everything(self.layout))
+        for service in SERVICES:
+            self._nurseries[service] = Nursery(service, self.layout.logs / f"nursery-{service}.log")
+            async with self.database(service) as connection:
+                await witness.install(connection, service)
         if self.doors != Doors.straight(self.layout, self.brokers):
             self.proxy = await asyncio.to_thread(Proxy, routes(self.layout))
         mail = services.table(self.layout)[0]
@@ -195,11 +200,11 @@ class System:
             self.proxy = None
         await asyncio.to_thread(_end_servers, self.layout)
 
-    def start_services(self, *, forked: bool = False) -> None:
-        """Every process that belongs to the system, none other, as it is meant to be; forked is quicker."""
+    def start_services(self) -> None:
+        """Every process that belongs to the system, none other, as it is meant to be."""
         self.processes.clear()
         for service, number in [*self.replicas, *((service, API) for service in WITH_API)]:
-            self.start_replica(service, number, prepare=() if forked else None)
+            self.start_replica(service, number)
 
     async def ready(self, within: float = 90.0) -> None:
         """Until every process is ready."""
@@ -228,38 +233,33 @@ class System:
 
     # Services.
 
-    def start_replica(self, service: str, number: int, env: Mapping[str, str] | None = None, prepare: Sequence[str] | None = None) -> ServiceProcess:
-        """Start a process of a service.
+    def start_replica(self, service: str, number: int, env: Mapping[str, str] | None = None, prepare: Sequence[str] = ()) -> ServiceProcess:
+        """Fork a process of a service, with a witness in it.
 
         Args:
             service: which.
             number: API or the number of a worker.
             env: besides the usual, for example a crash point.
-            prepare: with it the process is forked, and each `module:function` of it is called there before the service
-                runs, for example one that removes a guard.
+            prepare: each `module:function` is called there before the service runs, for example one that removes a guard.
         """
-        role = "api" if number == API else "worker"
-        told = services.service_env(self.layout, service, role) | self._addresses(service) | self.env | dict(env or {})
-        if number != API:
-            told |= {
-                f"{service.upper()}_HTTP_PORT": str(self.layout.worker_port(service) + 10 * number),
-                f"{service.upper()}_INSTANCE": f"{service}-{number}",
-            } | dict(env or {})
-        if prepare is None:
-            process = spawn_service(service, role, told, self.layout.logs)
-        else:
-            port = int(told[f"{service.upper()}_HTTP_PORT"])
-            log = self.layout.logs / f"{service}-{role}-{port}.log"
-            child = self.nursery(service).bear(role, told | {"PATH": os.environ["PATH"]}, log, prepare)
-            process = ServiceProcess(f"{service}-{role}", port, log, child)
-        self.processes[service, number] = process
-        return process
+        role, prefix = "api" if self.is_api(number) else "worker", service.upper()
+        port = self.port(service, number)
+        told = {
+            **services.service_env(self.layout, service, role), **self._addresses(service), "PATH": os.environ["PATH"],
+            f"{prefix}_HTTP_PORT": str(port), f"{prefix}_INSTANCE": f"{service}-{number}", **self.env, **(env or {}),
+        }  # fmt: skip
+        log = self.layout.logs / f"{service}-{role}-{port}.log"
+        child = self._nurseries[service].bear(role, told, log, [witness.WATCH, *prepare])
+        self.processes[service, number] = ServiceProcess(f"{service}-{role}-{number}", port, log, child)
+        return self.processes[service, number]
 
-    def nursery(self, service: str) -> Nursery:
-        """Where processes of a service are forked."""
-        if service not in self._nurseries:
-            self._nurseries[service] = Nursery(service, self.layout.logs / f"nursery-{service}.log")
-        return self._nurseries[service]
+    def is_api(self, number: int) -> bool:
+        """Whether a replica of this number is an API."""
+        return number == API
+
+    def port(self, service: str, number: int) -> int:
+        """Where a replica listens."""
+        return self.layout.api_port(service) if number == API else self.layout.worker_port(service) + 10 * number
 
     def process(self, service: str, number: int) -> ServiceProcess:
         """A process, alive or dead."""
@@ -282,7 +282,10 @@ class System:
         if service == "enrollment":
             env["ENROLLMENT_PSEUDONYM_KEY"] = PSEUDONYM_KEY
         if service == "notifications":
-            env["NOTIFICATIONS_SMTP_PORT"] = str(self.doors.mail_port)
+            # A mail whose answer was lost is tried again while a run waits for it.
+            env |= {
+                "NOTIFICATIONS_SMTP_PORT": str(self.doors.mail_port), "NOTIFICATIONS_SMTP_TIMEOUT_S": "0.9", "NOTIFICATIONS_DELIVERY_LEASE_S": "2",
+            }  # fmt: skip
         return env
 
     async def command(self, service: str, *words: str) -> "subprocess.CompletedProcess[str]":

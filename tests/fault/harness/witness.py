@@ -5,6 +5,7 @@ a second guard hides that the first one failed. Here it shows, as it would in a 
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TypeAlias
 
 import asyncpg
 
@@ -13,7 +14,16 @@ from shared.chassis.applying import Applying, Item
 from shared.chassis.database import Tx
 from shared.chassis.dead_letters import DeadLetter
 from tests.fault.harness.findings import Finding, finding
-from tests.fault.harness.system import System
+
+if TYPE_CHECKING:
+    from tests.fault.harness.system import System
+
+    Connection: TypeAlias = asyncpg.Connection[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+
+WATCH = f"{__name__}:watch"
+"""What is called in a process that shall have a witness."""
 
 _TABLE = "CREATE TABLE IF NOT EXISTS witness (topic text NOT NULL, partition int NOT NULL, record_offset bigint NOT NULL)"
 
@@ -21,8 +31,10 @@ _NOTE = "INSERT INTO witness (topic, partition, record_offset) VALUES ($1, $2, $
 
 _TWICE = "SELECT topic, partition, record_offset, count(*) FROM witness GROUP BY 1, 2, 3 HAVING count(*) > 1 ORDER BY 1, 2, 3"
 
+_FORGET = "DELETE FROM witness WHERE topic = $1 AND ($2::int IS NULL OR partition = $2)"
 
-async def install(connection: "asyncpg.Connection[asyncpg.Record]", role: str) -> None:
+
+async def install(connection: Connection, role: str) -> None:
     """Make the witness's table in a service's database, for the service's role to write."""
     await connection.execute(_TABLE)
     await connection.execute(f'ALTER TABLE witness OWNER TO "{role}"')
@@ -41,10 +53,15 @@ def watch() -> None:
     Applying.apply = witnessed  # type: ignore[method-assign]
 
 
-async def check(system: System, services: Sequence[str] = SERVICES) -> list[Finding]:
-    """I2 as the witnesses of these services saw it, topic by topic."""
+async def forget(connection: Connection, topic: str, partition: int | None = None) -> None:
+    """What was seen of a topic's partition, or of all of them, may be applied again: it is replayed, or another topic has its name."""
+    await connection.execute(_FORGET, topic, partition)
+
+
+async def check(system: "System") -> list[Finding]:
+    """I2 as the witnesses saw it, topic by topic."""
     found: list[Finding] = []
-    for service in services:
+    for service in SERVICES:
         async with system.database(service) as connection:
             rows = await connection.fetch(_TWICE)
         for topic in sorted({row["topic"] for row in rows}):

@@ -19,6 +19,9 @@ BUSY = (PLATFORM_EVENTS, ENROLLMENT_EVENTS, OUTCOME_FACTS, ASSESSMENT_EVENTS)
 MOVES_S = 20.0
 """Longest wait for another broker to step in, seconds; a broker that is silent for 3 s is dead to the others."""
 
+NOBODY = "127.0.0.1:9"
+"""An address at which nobody listens."""
+
 CLEAN_S = 9.0
 """A broker that was asked to stop must have stopped by itself within this, seconds: not long after it would be killed."""
 
@@ -85,6 +88,16 @@ async def coordinator_moved(run: Run) -> None:
 
     await eventually(patient(look), MOVES_S)
     await _started_again(run, node)
+
+
+@fault("BR10", "the first address of a broker is dead: every process starts all the same", seconds=5.0)
+async def dead_address(run: Run) -> None:
+    told = {f"{service.upper()}_KAFKA_BOOTSTRAP_SERVERS": ",".join((NOBODY, run.system.doors.kafka_servers[0])) for service in SERVICES}
+    for env in (told, {}):
+        for service, number in run.draw.sample(list(run.system.processes), len(run.system.processes)):
+            run.system.process(service, number).kill()
+            run.system.start_replica(service, number, env)
+        await run.system.ready()
 
 
 @fault("BR7", "partitions are added to every topic, so keys move", seconds=5.0, bad=0.0)

@@ -19,7 +19,6 @@ from tests.fault.harness.findings import Finding
 from tests.fault.harness.ledger import Ledger
 from tests.fault.harness.run import Run
 from tests.fault.harness.stories import stories
-from tests.support.waiting import eventually
 
 _BY_HAND = (
     ("figure-changed", "a commune, its province and the nation count one person too many", "I3", "reporting",
@@ -46,6 +45,12 @@ _BY_HAND = (
     ("office-told-twice", "one office has the same message twice", "I2", "notifications",
      "ALTER TABLE message DROP CONSTRAINT message_once; INSERT INTO message (message_id, rule, subject, recipient, title, body, created_at) "
      "SELECT gen_random_uuid(), rule, subject, recipient, title, body, created_at FROM message LIMIT 1"),
+    ("mail-waits", "one mail still waits when everything else is through", "I10", "notifications",
+     "UPDATE delivery SET state = 'pending' WHERE ctid = (SELECT ctid FROM delivery LIMIT 1)"),
+    ("mail-given-up", "one mail was given up though no answer was lost", "I10", "notifications",
+     "UPDATE delivery SET state = 'unknown', lost_answers = 0 WHERE ctid = (SELECT ctid FROM delivery LIMIT 1)"),
+    ("applied-twice", "one record was applied twice, and its copy was known by its id", "I2", "reporting",
+     "INSERT INTO witness SELECT * FROM witness LIMIT 1"),
     ("entity-changed", "an enrollment is other than its owner announced", "I8", "enrollment",
      "UPDATE enrollment SET started_at = '2025-01-01Z' WHERE ctid = (SELECT ctid FROM enrollment LIMIT 1)"),
     ("version-fell", "a person's version is below what was announced, as after a roll-back", "I9", "enrollment",
@@ -74,7 +79,6 @@ async def signed_figure_changed(run: Run) -> Sequence[Finding]:
 
 @control("mailed-twice", "the mail server took one mail twice, and no answer was lost", catches=("I10",))
 async def mailed_twice(run: Run) -> Sequence[Finding]:
-    await _until_mailed(run)
     mail = min(run.system.mails.glob("*.eml"))
     again = mail.with_name("again.eml")
     again.write_bytes(mail.read_bytes())
@@ -85,23 +89,12 @@ async def mailed_twice(run: Run) -> Sequence[Finding]:
 
 @control("mail-lost", "a mail is noted as sent, and the mail server never took it", catches=("I10",))
 async def mail_lost(run: Run) -> Sequence[Finding]:
-    await _until_mailed(run)
     mail = min(run.system.mails.glob("*.eml"))
     kept = mail.read_bytes()
     mail.unlink()
     found = await run.check()
     mail.write_bytes(kept)
     return found
-
-
-async def _until_mailed(run: Run) -> None:
-    """Mails are no part of the way that is waited for."""
-
-    async def mailed() -> bool:
-        async with run.system.database("notifications") as connection:
-            return bool(await connection.fetchval("SELECT count(*) > 0 AND bool_and(state = 'sent') FROM delivery"))
-
-    await eventually(mailed, within=60)
 
 
 @control("never-sent", "a platform believes that a fact was taken, and it was not", catches=("I1",))

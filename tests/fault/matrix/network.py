@@ -142,7 +142,22 @@ async def half_open_database(run: Run) -> None:
 
 @fault("N5-forgotten", "every connection of every worker is forgotten for good; new ones work", seconds=3.0)
 async def forgotten(run: Run) -> None:
-    await _hurt(run, 1.0, [*_workers(run, lambda where: Forget(where=where), KAFKA), *_workers(run, lambda where: Forget(where=where), POSTGRES)])
+    forget = [*_workers(run, lambda where: Forget(where=where), KAFKA), *_workers(run, lambda where: Forget(where=where), POSTGRES)]
+    await _hurt(run, 1.0, forget, BITE_S)
+
+
+@fault("N5-stop", "brokers, then the database accept and never answer one worker of each service, who is told to stop", seconds=6.0)
+async def told_to_stop_unanswered(run: Run) -> None:
+    for server, number in ((KAFKA, 1), (POSTGRES, 2)):
+        silent = [run.proxy.add(HalfOpen(where=Where(server, pid=run.system.process(service, number).child.pid))) for service in SERVICES]
+        try:
+            await asyncio.sleep(run.draw.uniform(0.0, 1.0))
+            await asyncio.gather(*(run.stopped((service, number)) for service in SERVICES))
+        finally:
+            for one in silent:
+                await asyncio.to_thread(run.proxy.remove, one)
+        for service in SERVICES:
+            await run.system.restart(service, number)
 
 
 @fault("N6-brokers", "connections to brokers are reset in the midst of requests and answers", seconds=3.0)

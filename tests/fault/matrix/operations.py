@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.local.layout import SERVICES
+from tests.fault.harness import witness
 from tests.fault.harness.faults import fault
 from tests.fault.harness.run import Run
 from tests.support.waiting import eventually
@@ -38,7 +39,9 @@ async def _replay(run: Run, service: str) -> None:
         stood = {(row[0], row[1]): row[2] for row in await connection.fetch(_STANDS)}
         chosen = _some(run, stood)
         async with connection.transaction():
-            await connection.executemany(_FROM_ZERO, list(chosen))
+            await connection.executemany(_FROM_ZERO, list(chosen))  # which waits for whoever applies something of them
+            for topic, partition in chosen:
+                await witness.forget(connection, topic, partition)
 
         async def back() -> bool:
             stands = {(row[0], row[1]): row[2] for row in await connection.fetch(_STANDS)}

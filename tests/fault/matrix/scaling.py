@@ -1,16 +1,12 @@
 """More workers, fewer workers, other workers, while events keep coming."""
 
 import asyncio
-import time
 
 from deploy.local.layout import SERVICES
 from tests.fault.harness.faults import fault
 from tests.fault.harness.freshness import measured
 from tests.fault.harness.run import Run
 from tests.fault.harness.system import API, WITH_API, Replica
-
-STOP_S = 10.0
-"""A process that was told to stop has ended after this, seconds: an orchestrator kills it then."""
 
 FRESH_S = 10.0
 """A fact stands in the figures after this, whatever is restarted, seconds."""
@@ -39,19 +35,12 @@ async def _scale(run: Run, service: str, workers: int) -> None:
     replicas = [number for name, number in run.system.processes if name == service and number != API]
     for number in sorted(replicas, reverse=True):
         if number > workers:
-            await _stop(run, (service, number))
+            await run.stopped((service, number))
             del run.system.processes[service, number]
     missing = [number for number in range(1, workers + 1) if number not in replicas]
     await asyncio.gather(*(run.system.restart(service, number, wait=True) for number in missing))
 
 
 async def _restart(run: Run, replica: Replica) -> None:
-    await _stop(run, replica)
+    await run.stopped(replica)
     await run.system.restart(*replica, wait=True)
-
-
-async def _stop(run: Run, replica: Replica) -> None:
-    began = time.monotonic()
-    status = await asyncio.to_thread(run.system.process(*replica).terminate, 3 * STOP_S)
-    run.note("stop_seconds", time.monotonic() - began, at_most=STOP_S)
-    assert status == 0, f"{replica} ended with {status} after SIGTERM"

@@ -132,7 +132,7 @@ async def commit_not_synchronous(run: Run) -> Sequence[Finding]:
     await run.system.kill_database()
     await run.system.start_database()
     end(run, "enrollment", [API])
-    run.system.start_services(forked=True)
+    run.system.start_services()
     await run.system.ready()
     await run.offer([one for one in run.ledger.offers if one.way == "kafka"])
     return await run.verdict(QUICK_S)

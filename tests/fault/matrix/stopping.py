@@ -7,6 +7,7 @@ from dataclasses import replace
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from shared.contracts.topics import OUTCOME_FACTS, PLATFORM_EVENTS, Topic
+from tests.fault.harness import witness
 from tests.fault.harness.faults import control, fault
 from tests.fault.harness.findings import Finding
 from tests.fault.harness.ledger import Offer, good_offer
@@ -74,6 +75,8 @@ async def topic_made_again(run: Run) -> None:
     for number in range(1, system.workers + 1):
         await system.restart("enrollment", number)
     await eventually(lambda: _stands_still(run, "assessment", "topic_was_recreated", OUTCOME_FACTS.partitions), within=PATIENCE_S)
+    async with run.system.database("assessment") as connection:
+        await witness.forget(connection, OUTCOME_FACTS.name)
     await _decide(run, "assessment", "accept-loss", "--topic", OUTCOME_FACTS.name)
     await eventually(lambda: _stands_still(run, "assessment", "", 0), within=PATIENCE_S)
 

@@ -8,9 +8,11 @@ import asyncpg
 import pytest
 from aiokafka import AIOKafkaProducer
 
-from shared.chassis import database, health, relay
+from shared.chassis import database, health, instance, relay
 from shared.chassis.clock import now
 from shared.chassis.database import Pool, Tx, create_pool, statement_limit, transaction
+from shared.chassis.errors import NameTaken
+from shared.chassis.instance import InstanceName
 from shared.chassis.outbox import Announcement, announce
 from shared.chassis.relay import Relay
 from shared.contracts.topics import Topic
@@ -72,6 +74,20 @@ async def test_a_statement_without_an_answer_costs_its_connection_and_nothing_mo
         proxy.remove(toxic)
         far.terminate()
     assert (asked == 0) == cut_off
+
+
+async def test_who_lost_the_line_ends_the_session_that_has_his_name(proxy: Proxy, through: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server notices nothing. The control is another process, which must not end it."""
+    monkeypatch.setattr(instance, "CONNECT_S", 1.0)
+    name = InstanceName(through, "oven-1")
+    await name.hold()
+    with proxy.hurting(Forget(where=DATABASE)):
+        with pytest.raises(TimeoutError):
+            await name.hold()
+        with pytest.raises(NameTaken):
+            await InstanceName(through, "oven-1").hold()
+        await name.hold()
+    await name.release()
 
 
 async def test_what_was_silent_is_not_used_again(proxy: Proxy, far: Pool) -> None:
