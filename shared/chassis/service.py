@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from shared.chassis import crash_points, health, telemetry
+from shared.chassis.abandoned import watch_abandoned
 from shared.chassis.admission import Admission, Look
 from shared.chassis.clock import Clock, now
 from shared.chassis.consume import BatchConsumer, Subscription
@@ -277,6 +278,7 @@ async def _worker(service: Service, settings: ServiceSettings) -> int:
         asyncio.create_task(admission.guard(stop, begin, end), name="admission"),
         *(asyncio.create_task(watch_lag(consumer, stop), name=f"lag {consumer.topic.name}") for consumer in consumers),
         asyncio.create_task(watch_open(pool, service.name, stop), name="dead letters"),
+        asyncio.create_task(watch_abandoned(pool, settings.takeover_s, stop), name="abandoned sessions"),
         *(asyncio.create_task(_background(task, stop, admission), name=task.name) for task in service.background(runtime)),
     ]
     spare_the_collector()

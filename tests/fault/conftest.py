@@ -19,7 +19,6 @@ from tests.support.bakery import SCHEMA
 from tests.support.infrastructure import SHIFT, Infrastructure
 
 REPORT = pytest.StashKey[Report]()
-BEGAN = pytest.StashKey[float]()
 
 MANY_SEEDS = 1000
 """Seeds of a run that is limited by time alone."""
@@ -29,23 +28,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options = parser.getgroup("fault")
     options.addoption("--fault-seed", type=int, default=1, help="first seed of the fault matrix (default 1)")
     options.addoption("--fault-seeds", type=int, default=None, help="how many seeds of each fault (default 1)")
-    options.addoption("--fault-minutes", type=float, default=None, help="start no further run after so many minutes")
+    options.addoption("--fault-minutes", type=float, default=None, help="start no further run so many minutes after the first")
     options.addoption("--fault-only", default=None, help="only these faults and controls, by name, separated by commas: P1,DB1")
     options.addoption("--crash-points", default="sample", help="crash points of P2: sample, all, or a part of their names (default sample)")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[REPORT] = Report()
-    config.stash[BEGAN] = time.monotonic()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Seed by seed, so that a run that ends early has seen every fault."""
     if "fault" in metafunc.fixturenames:
-        first, minutes = metafunc.config.getoption("--fault-seed"), metafunc.config.getoption("--fault-minutes")
-        many = metafunc.config.getoption("--fault-seeds") or (MANY_SEEDS if minutes else 1)
-        names = _chosen(metafunc.config, sorted(FAULTS))
-        pairs = [(name, seed) for seed in range(first, first + many) for name in names]
+        first, names = metafunc.config.getoption("--fault-seed"), _chosen(metafunc.config, sorted(FAULTS))
+        pairs = [(name, seed) for seed in range(first, first + _seeds(metafunc.config)) for name in names]
         metafunc.parametrize(("fault", "seed"), pairs, ids=[f"{name}-{seed}" for name, seed in pairs])
     if "control" in metafunc.fixturenames:
         metafunc.parametrize("control", _chosen(metafunc.config, sorted(CONTROLS)))
@@ -56,7 +52,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def _is_long(config: pytest.Config) -> bool:
     """Whether more is wanted than everything once: named runs, many seeds, or a time to fill."""
-    return any(config.getoption(name) is not None for name in ("--fault-only", "--fault-seeds", "--fault-minutes"))
+    return config.getoption("--fault-only") is not None or _seeds(config) > 1
+
+
+def _seeds(config: pytest.Config) -> int:
+    """How many seeds of each fault."""
+    return int(config.getoption("--fault-seeds") or (1 if config.getoption("--fault-minutes") is None else MANY_SEEDS))
 
 
 def _chosen(config: pytest.Config, names: list[str]) -> list[str]:
@@ -74,11 +75,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"the system started in {report.started_in:.1f} s; the same in {FILE.relative_to(REPOSITORY)}")
 
 
+@pytest.fixture(scope="session")
+def first_began() -> float:
+    """When the first run of the matrix began."""
+    return time.monotonic()
+
+
 @pytest.fixture
-def in_time(request: pytest.FixtureRequest) -> None:
+def in_time(request: pytest.FixtureRequest, first_began: float) -> None:
     """Skip what would begin after the time that was given."""
     minutes = request.config.getoption("--fault-minutes")
-    if minutes is not None and time.monotonic() - request.config.stash[BEGAN] > minutes * 60:
+    if minutes is not None and time.monotonic() - first_began > minutes * 60:
         pytest.skip(f"{minutes:g} minutes are over")
 
 

@@ -11,7 +11,8 @@ load_all()
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def test_nothing_lost_and_nothing_twice(lab: Lab, report: Report, fault: str, seed: int, in_time: None) -> None:
+@pytest.mark.usefixtures("in_time")
+async def test_nothing_lost_and_nothing_twice(lab: Lab, report: Report, fault: str, seed: int) -> None:
     wanted = FAULTS[fault]
     if (why := wanted.needs()) is not None:
         report.not_here[fault] = why
@@ -34,6 +35,7 @@ async def test_a_rebuild_equals_what_stands(lab: Lab) -> None:
     assert "equal;" in told.stdout
 
 
+@pytest.mark.usefixtures("in_time")
 async def test_the_checker_sees(lab: Lab, report: Report, control: str) -> None:
     wanted = CONTROLS[control]
     found = await carry_out_control(lab, wanted, 1)
@@ -43,6 +45,7 @@ async def test_the_checker_sees(lab: Lab, report: Report, control: str) -> None:
         pytest.fail(f"{control}: none of {', '.join(wanted.catches)} was found broken, only {[str(one) for one in found]}", pytrace=False)
 
 
+@pytest.mark.usefixtures("in_time")
 async def test_the_guard_is_what_helps(lab: Lab, guarded: str) -> None:
     """The same run with nothing removed: what is found without the guard must be the guard's doing."""
     found = await carry_out_control(lab, CONTROLS[guarded], 1, guarded=True)

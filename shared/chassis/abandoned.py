@@ -1,0 +1,51 @@
+"""End sessions whose client stopped in the midst of a batch of statements: they hold locks, and the server waits for them for ever.
+
+`idle_in_transaction_session_timeout` ends a session that is silent between two statements. One that has sent some rows of
+an `executemany` and no end of it counts as active, and no timeout of PostgreSQL 15 to 16 runs for it; keepalive probes are
+answered for a process that is frozen, or by a proxy in between. So the workers of the service end such sessions themselves.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+
+from shared.chassis.database import LOCKS_KEPT, Pool, connection
+from shared.chassis.errors import is_transient
+
+log = logging.getLogger(__name__)
+
+# A COPY says nothing of its progress here, and is let alone.
+_END = """
+SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) FROM pg_stat_activity
+WHERE usename = current_user AND datname = current_database() AND pid <> pg_backend_pid()
+  AND state = 'active' AND wait_event = 'ClientRead' AND query !~* '^\\s*copy'
+  AND state_change < clock_timestamp() - make_interval(secs => $1)
+"""
+
+
+async def end_abandoned(pool: Pool, takeover_s: float) -> int:
+    """End the service's sessions that have waited for their client in mid-batch for as long as locks are kept.
+
+    Args:
+        pool: the service's.
+        takeover_s: after this silence others take over, seconds.
+
+    Returns:
+        How many there were.
+    """
+    async with connection(pool) as link:
+        return int(await link.fetchval(_END, takeover_s * LOCKS_KEPT))
+
+
+async def watch_abandoned(pool: Pool, takeover_s: float, stop: asyncio.Event) -> None:
+    """Look again and again until `stop` is set."""
+    while not stop.is_set():
+        try:
+            if ended := await end_abandoned(pool, takeover_s):
+                log.warning("ended sessions that were silent in mid-batch", extra={"sessions": ended})
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            log.warning("silent sessions could not be looked for", extra={"error": type(error).__name__})
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), takeover_s)
