@@ -34,7 +34,7 @@ from shared.chassis.letters.sources import Source
 from shared.chassis.letters.watch import watch_open
 from shared.chassis.logging import configure as configure_logging
 from shared.chassis.migrations import migrate
-from shared.chassis.process import spare_the_collector, start_broker, stop_on_signals, until_stopped
+from shared.chassis.process import run_to_the_end, spare_the_collector, start_broker, stop_on_signals, until_stopped
 from shared.chassis.relay import Relay
 from shared.chassis.server import create_server
 from shared.chassis.settings import ServiceSettings, unknown
@@ -115,13 +115,13 @@ def run(service: Service) -> None:
     def worker() -> None:
         settings = load(service.settings, service.name)
         crash_points.arm(service.name)
-        raise SystemExit(asyncio.run(_worker(service, settings)))
+        run_to_the_end(_worker(service, settings))
 
     @app.command(help="Serve the HTTP API.")
     def api() -> None:
         settings = load(service.settings, service.name)
         crash_points.arm(service.name)
-        raise SystemExit(asyncio.run(_api(service, settings)))
+        run_to_the_end(_api(service, settings))
 
     app.add_typer(create_commands([letters_of(service)]), name="dead-letters")
     add_commands(app, service)

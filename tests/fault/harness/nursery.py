@@ -17,6 +17,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -45,14 +46,18 @@ class Child:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """None while it lives; its status when it ended by itself, which it has written down, and -9 otherwise."""
+        """None while it lives; its status afterwards, negative for a signal; -9 when its parent is gone as well and nobody knows."""
         if self.returncode is None and select.select([self._handle], [], [], 0)[0]:
             os.close(self._handle)
-            with contextlib.suppress(FileNotFoundError):
-                self.returncode = int(self._last_word.read_text("ascii"))
-                self._last_word.unlink()
-            if self.returncode is None:
-                self.returncode = -signal.SIGKILL
+            deadline = time.monotonic() + _TOLD_S
+            while self.returncode is None:
+                if self._last_word.exists():
+                    self.returncode = int(self._last_word.read_text("ascii"))
+                    self._last_word.unlink()
+                elif time.monotonic() > deadline:
+                    self.returncode = -signal.SIGKILL
+                else:
+                    time.sleep(0.001)
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -113,8 +118,12 @@ class Nursery:
         self._parent.wait(10)
 
 
+_TOLD_S = 2.0
+"""Longest wait until the parent of a child that has ended has written its status down, seconds."""
+
+
 def _last_word(log: Path, pid: int) -> Path:
-    """Where a child that ends by itself writes its status: only its parent is told, and does not listen."""
+    """Where the parent writes a child's status when it has ended."""
     return log.with_suffix(f".{pid}.ended")
 
 
@@ -125,17 +134,30 @@ def main(service: str) -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
-    children: set[int] = set()
+    children: dict[int, Path] = {}
+
+    def note(*_: object) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG))[0] != 0:
+                word = _last_word(children.pop(ended[0]), ended[0])
+                fresh = word.with_suffix(".fresh")
+                fresh.write_text(str(os.waitstatus_to_exitcode(ended[1])), "ascii")
+                fresh.rename(word)
+
+    signal.signal(signal.SIGCHLD, note)
     for line in sys.stdin:
         wish = json.loads(line)
+        # Nobody may end before he is known.
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGCHLD])
         pid = os.fork()
         if pid == 0:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
             _live(program.SERVICE, service, **wish)
-        children.add(pid)
+        children[pid] = Path(wish["log"])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGCHLD])
         print(pid, flush=True)
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitpid(-1, os.WNOHANG)[0]) != 0:
-                children.discard(ended)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     for pid in children:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -163,7 +185,6 @@ def _live(service: object, name: str, *, role: str, env: Mapping[str, str], log:
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        _last_word(Path(log), os.getpid()).write_text(str(code), "ascii")
         os._exit(code)
 
 
