@@ -25,7 +25,7 @@ def _pending(rows: Sequence[tuple[int, str, int | None, bytes, bytes, bytes]]) -
 def newest_first() -> None:
     """What is fresh need not wait behind what is old: the newest rows of the outbox are published first."""
 
-    async def pending(tx: Tx, limit: int) -> list[Pending]:
+    async def pending(tx: Tx, limit: int, _limit_bytes: int) -> list[Pending]:
         return _pending([tuple(row) for row in await tx.fetch(_NEWEST, limit)])
 
     mock.patch.object(outbox, "pending", pending).start()
@@ -35,7 +35,7 @@ def paging_by_id() -> None:
     """The relay remembers the last number it has read, asks for greater ones, and deletes what it has passed."""
     last = 0
 
-    async def pending(tx: Tx, limit: int) -> list[Pending]:
+    async def pending(tx: Tx, limit: int, _limit_bytes: int) -> list[Pending]:
         nonlocal last
         found = _pending([tuple(row) for row in await tx.fetch(_BEHIND, last, limit)])
         last = max((row.seq for row in found), default=last)
