@@ -1,12 +1,15 @@
 """The name of a process that outlives it. Two processes under one name would take the partitions from each other for ever.
 
 Who has the name holds an advisory lock in the database, on a connection of its own. A process that is killed gives it
-back at once, because its connection ends with it, so that its successor need not wait as for a lease. A process whose
-connection was lost on the way may find that the server has not noticed and its own former session holds the name: it ends that.
+back at once, because its connection ends with it, so that its successor need not wait as for a lease.
+
+Where a connection was lost on the way, the server may not have noticed, and a session without a client holds the name. A
+process knows its own former session and ends it; any other one is ended by whoever wants the name once it has been silent
+for far longer than a holder ever is.
 """
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -15,13 +18,20 @@ from shared.chassis.errors import NameTaken, Transient
 CONNECT_S = 5.0
 """Longest wait for the connection, and for an answer on it, seconds."""
 
+SILENT_S = 15.0
+"""Who has said nothing on the connection of a name for so long has no name any more, seconds; a holder speaks every five."""
+
 _TAKE = """
 SELECT pg_try_advisory_lock(hashtextextended('instance ' || $1, 0)), pid, backend_start
 FROM pg_stat_activity WHERE pid = pg_backend_pid()
 """
 
 # A pid is given to others later, and so is told apart by when its session began.
-_END = "SELECT pg_terminate_backend(pid, $3) FROM pg_stat_activity WHERE pid = $1 AND backend_start = $2"
+_END = """
+SELECT pg_terminate_backend(pid, $5) FROM pg_stat_activity
+WHERE usename = current_user AND datname = current_database() AND application_name = left($1, 63) AND pid <> pg_backend_pid()
+  AND ((pid, backend_start) = ($2, $3) OR state_change < clock_timestamp() - make_interval(secs => $4))
+"""
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,9 @@ class _Session:
     began: datetime
 
 
+_NONE = _Session(0, datetime(1970, 1, 1, tzinfo=UTC))
+
+
 class InstanceName:
     """A name and the connection that holds it. Every service has a database of its own, so names of two services never meet."""
 
@@ -39,7 +52,8 @@ class InstanceName:
         self._dsn = dsn
         self._name = name
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
-        self._session: _Session | None = None
+        self._told = f"hocvu-name-{name}"
+        self._session = _NONE
         """Of the connection there is, or was last."""
 
     async def hold(self) -> None:
@@ -59,12 +73,12 @@ class InstanceName:
                 raise
             return
         try:
-            connection = await asyncpg.connect(self._dsn, timeout=CONNECT_S, server_settings={"application_name": f"hocvu-name-{self._name}"})
+            connection = await asyncpg.connect(self._dsn, timeout=CONNECT_S, server_settings={"application_name": self._told})
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
             raise Transient(f"no connection to the database ({type(error).__name__})") from error
         try:
-            if self._session is not None:
-                await connection.execute(_END, self._session.pid, self._session.began, int(CONNECT_S * 1000), timeout=2 * CONNECT_S)
+            former, ended_ms = self._session, int(CONNECT_S * 1000)
+            await connection.execute(_END, self._told, former.pid, former.began, SILENT_S, ended_ms, timeout=2 * CONNECT_S)
             ((ours, pid, began),) = await connection.fetch(_TAKE, self._name, timeout=CONNECT_S)
         except BaseException:
             connection.terminate()

@@ -77,7 +77,7 @@ async def test_a_statement_without_an_answer_costs_its_connection_and_nothing_mo
 
 
 async def test_who_lost_the_line_ends_the_session_that_has_his_name(proxy: Proxy, through: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The server notices nothing. The control is another process, which must not end it."""
+    """The server notices nothing. The control is another process, which ends it only when it has been silent for long."""
     monkeypatch.setattr(instance, "CONNECT_S", 1.0)
     name = InstanceName(through, "oven-1")
     await name.hold()
@@ -88,6 +88,29 @@ async def test_who_lost_the_line_ends_the_session_that_has_his_name(proxy: Proxy
             await InstanceName(through, "oven-1").hold()
         await name.hold()
     await name.release()
+
+
+async def test_who_comes_after_one_that_died_behind_a_lost_line_gets_the_name(
+    proxy: Proxy, through: str, dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died = InstanceName(through, "oven-1")
+    await died.hold()
+    with proxy.hurting(Forget(where=DATABASE)):
+        assert died._connection is not None
+        died._connection.terminate()
+    successor = InstanceName(dsn, "oven-1")
+    with pytest.raises(NameTaken):
+        await successor.hold()
+    monkeypatch.setattr(instance, "SILENT_S", 0.2)
+
+    async def held() -> bool:
+        with suppress(NameTaken):
+            await successor.hold()
+            return True
+        return False
+
+    await eventually(held)
+    await successor.release()
 
 
 async def test_what_was_silent_is_not_used_again(proxy: Proxy, far: Pool) -> None:
