@@ -85,7 +85,10 @@ async def until_stopped(
         async with asyncio.timeout(STOP_S):
             await finish()
             server.should_exit = True
-            await asyncio.gather(*tasks, return_exceptions=True)
+            # Not gather: given up, that one waits for whoever does not heed being cancelled.
+            done, _ = await asyncio.wait(tasks)
+            for task in done:
+                task.cancelled() or task.exception()  # told already, or of no use any more
             await pool.close()
     except TimeoutError:
         log.warning("gave up waiting at stop; what was not committed will be read again")
