@@ -95,9 +95,9 @@ def report(request: pytest.FixtureRequest) -> Report:
     return request.config.stash[REPORT]
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
-    """The system under fault; it starts with the first run that needs it."""
+    """The system under fault; it starts with the first run that needs it, and ends before the tests of other modules have the machine."""
     made = Lab()
     yield made
     request.config.stash[REPORT].started_in = made.started_in
