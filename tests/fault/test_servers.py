@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import asyncpg
 import pytest
 
 from shared.chassis import outbox
@@ -39,11 +40,17 @@ async def test_nothing_lost_and_nothing_twice_when_the_database_is_killed(
     fragile: Infrastructure, bakery_dsn: str, name: str, kind: type[BatchConsumer]
 ) -> None:
     bakery = await open_bakery(fragile.bootstrap_servers, 3, name)
-    await bake(fragile.bootstrap_servers, bakery.loaves, [(headers(n), loaf(n)) for n in range(LOAVES)])
+    await bake(fragile.bootstrap_servers, bakery.loaves, [(headers(n), loaf(n)) for n in range(1000)])
     pool = await create_pool(bakery_dsn, size=4)
     async with running(fragile.bootstrap_servers, pool, bakery.subscription(sell=False), bakery.group, kind, max_batch=200) as work:
         await eventually(lambda: _at_least(pool, 1000))
+        # A batch is at work when the server dies, and cannot have been committed.
+        blocker = await asyncpg.connect(bakery_dsn)
+        await blocker.execute("BEGIN; LOCK TABLE baked IN SHARE MODE")
+        await bake(fragile.bootstrap_servers, bakery.loaves, [(headers(n), loaf(n)) for n in range(1000, LOAVES)])
+        await eventually(lambda: blocker.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"))
         await asyncio.to_thread(fragile.kill_postgres)
+        blocker.terminate()
         await eventually(lambda: _in_trouble(work.consumer, kind))
         await asyncio.to_thread(fragile.start_postgres)
         if kind is BatchConsumer:

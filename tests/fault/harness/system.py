@@ -36,7 +36,7 @@ LAYOUT = Layout(REPOSITORY / ".stack-test" / "fault-system", SHIFT - 8500)
 
 BROKERS = (1, 2, 3)
 
-TAKEOVER_S = 2.0
+TAKEOVER_S = 1.5
 """After this silence others take over, seconds: short, so that a run need not wait long."""
 
 API = 0
@@ -47,6 +47,9 @@ MOST_WORKERS = 8
 
 WITH_API = ("enrollment", "reporting")
 """Services whose API a run uses; that of the others is not started."""
+
+_IMPATIENT = {"reporting": ["tests.fault.harness.impatient:publishing_soon"]}
+"""By service what is called in its processes so that runs need not wait."""
 
 Replica = tuple[str, int]
 """A process of a service: (service, number)."""
@@ -249,7 +252,7 @@ class System:
             f"{prefix}_HTTP_PORT": str(port), f"{prefix}_INSTANCE": f"{service}-{number}", **self.env, **(env or {}),
         }  # fmt: skip
         log = self.layout.logs / f"{service}-{role}-{port}.log"
-        child = self._nurseries[service].bear(role, told, log, [witness.WATCH, *prepare])
+        child = self._nurseries[service].bear(role, told, log, [witness.WATCH, *_IMPATIENT.get(service, ()), *prepare])
         self.processes[service, number] = ServiceProcess(f"{service}-{role}-{number}", port, log, child)
         return self.processes[service, number]
 

@@ -160,7 +160,7 @@ async def told_to_stop_unanswered(run: Run) -> None:
             await run.system.restart(service, number)
 
 
-@fault("N6-brokers", "connections to brokers are reset in the midst of requests and answers", seconds=3.0)
+@fault("N6-brokers", "connections to brokers are reset in the midst of requests and answers", seconds=BITE_S)
 async def resets_at_brokers(run: Run) -> None:
     toxics = _workers(run, lambda where: Reset(where=where, way=Way.TO_SERVER, after_bytes=run.draw.randint(200, 3000), times=5), KAFKA)
     toxics += _workers(run, lambda where: Reset(where=where, way=Way.TO_CLIENT, after_bytes=run.draw.randint(200, 3000), times=5), KAFKA)
@@ -168,7 +168,7 @@ async def resets_at_brokers(run: Run) -> None:
     await _strike(run, toxics)
 
 
-@fault("N6-database", "connections to the database are reset in the midst of statements and answers", seconds=3.0)
+@fault("N6-database", "connections to the database are reset in the midst of statements and answers", seconds=BITE_S)
 async def resets_at_the_database(run: Run) -> None:
     toxics = _workers(run, lambda where: Reset(where=where, way=Way.TO_SERVER, after_bytes=run.draw.randint(200, 3000), times=5), POSTGRES)
     toxics += _workers(run, lambda where: Reset(where=where, way=Way.TO_CLIENT, after_bytes=run.draw.randint(200, 3000), times=5), POSTGRES)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import asyncpg
 import pytest
 
 from shared.chassis import consume
@@ -32,7 +33,7 @@ class _Noting:
 
 @pytest.mark.parametrize("guarded", [True, False])
 async def test_what_comes_over_a_younger_connection_is_taken_over_again(
-    infra: Infrastructure, pool: Pool, monkeypatch: pytest.MonkeyPatch, *, guarded: bool
+    infra: Infrastructure, dsn: str, pool: Pool, monkeypatch: pytest.MonkeyPatch, *, guarded: bool
 ) -> None:
     """The offset rows stand where they stood, as those of a consumer that was frozen through the restore do."""
     if not guarded:
@@ -53,8 +54,9 @@ async def test_what_comes_over_a_younger_connection_is_taken_over_again(
 
         before = await baked(1)
         put_back_at = next_version(None, now())
-        async with pool.acquire() as connection:
-            await connection.execute(_END_ALL)
+        outside = await asyncpg.connect(dsn)  # one of the pool's would be spared, and used again
+        await outside.execute(_END_ALL)
+        await outside.close()
         after = await baked(2)
     assert before < put_back_at
     assert (after > put_back_at) == guarded
