@@ -68,7 +68,6 @@ def _chosen(config: pytest.Config, names: list[str]) -> list[str]:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     report = config.stash[REPORT]
     if report.faults or report.controls:
-        report.write()
         terminalreporter.section("faults")
         for line in report.lines():
             terminalreporter.write_line(line)
@@ -90,9 +89,11 @@ def in_time(request: pytest.FixtureRequest, first_began: float) -> None:
 
 
 @pytest.fixture
-def report(request: pytest.FixtureRequest) -> Report:
-    """Where runs are noted."""
-    return request.config.stash[REPORT]
+def report(request: pytest.FixtureRequest) -> Iterator[Report]:
+    """Where runs are noted; on the disk after each, so that a session that is killed has said what it saw."""
+    noted = request.config.stash[REPORT]
+    yield noted
+    noted.write()
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="session")

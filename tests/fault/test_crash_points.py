@@ -104,8 +104,8 @@ def _note(report: Report, leg: Leg, seed: int) -> None:
     for run, seconds in leg.healed.items():
         last = run == list(leg.healed)[-1]
         report.add(NAME, WHAT, seed, Outcome(leg.findings if last else [], seconds, leg.seconds / len(leg.healed), 0))
-    for _ in leg.broken:
-        report.add(NAME, WHAT, seed, None)
+    for (point, recovery), why in leg.broken.items():
+        report.add(NAME, WHAT, seed, None, f"{recovery} {point}: {why}")
 
 
 def _explain(leg: Leg) -> str:

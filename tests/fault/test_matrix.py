@@ -17,12 +17,15 @@ async def test_nothing_lost_and_nothing_twice(lab: Lab, report: Report, fault: s
     if (why := wanted.needs()) is not None:
         report.not_here[fault] = why
         pytest.skip(why)
-    outcome = None
     try:
         outcome = await carry_out(lab, wanted, seed)
-    finally:
-        report.add(fault, wanted.what, seed, outcome)
+    except BaseException as error:
+        report.add(fault, wanted.what, seed, None, repr(error))
+        lab.keep_logs(f"{fault}-{seed}")
+        raise
+    report.add(fault, wanted.what, seed, outcome)
     if outcome.findings:
+        lab.keep_logs(f"{fault}-{seed}")
         pytest.fail(explain(outcome.findings, fault, seed), pytrace=False)
 
 
@@ -42,6 +45,7 @@ async def test_the_checker_sees(lab: Lab, report: Report, control: str) -> None:
     caught = wanted.caught_by(found)
     report.add_control(control, wanted.what, caught=caught)
     if not caught:
+        lab.keep_logs(control)
         pytest.fail(f"{control}: none of {', '.join(wanted.catches)} was found broken, only {[str(one) for one in found]}", pytrace=False)
 
 

@@ -11,7 +11,8 @@ import httpx
 from deploy.local import secrets as stack_secrets
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
 from shared.chassis.crash_points import ALLOWED, VARIABLE
-from tests.fault.harness.system import API, WITH_API, Doors, System
+from tests.fault.harness.servers import Doors
+from tests.fault.harness.system import API, WITH_API, System
 from tests.support.infrastructure import SHIFT
 from tests.support.processes import ServiceProcess
 

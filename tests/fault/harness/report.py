@@ -27,12 +27,13 @@ class Line:
     heal_seconds: float = 0.0
     seconds: float = 0.0
     failed_seeds: list[int] = field(default_factory=list)
+    found: list[str] = field(default_factory=list)
     notes: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass
 class Report:
-    """Collects outcomes; prints and writes them at the end of the session."""
+    """Collects outcomes; the file is written after each, the tables are printed at the end of the session."""
 
     faults: dict[str, Line] = field(default_factory=dict)
     controls: dict[str, tuple[str, bool]] = field(default_factory=dict)
@@ -40,19 +41,21 @@ class Report:
     """Faults that this machine cannot do, and why."""
     started_in: float = 0.0
 
-    def add(self, name: str, what: str, seed: int, outcome: "Outcome | None") -> None:
-        """Note a run; without an outcome it did not come to its end."""
+    def add(self, name: str, what: str, seed: int, outcome: "Outcome | None", why: str = "") -> None:
+        """Note a run; without an outcome it did not come to its end, and `why` says what stood in its way."""
         line = self.faults.setdefault(name, Line(what))
         line.runs += 1
         if outcome is None:
             line.unfinished += 1
             line.failed_seeds.append(seed)
+            line.found.append(f"seed {seed}: {why}")
             return
         line.heal_seconds = max(line.heal_seconds, outcome.heal_seconds)
         line.seconds += outcome.seconds
         line.notes |= {name: max(worst, line.notes.get(name, 0.0)) for name, worst in outcome.notes.items()}
         for found in outcome.findings:
             line.harms[found.harm] += found.count
+            line.found.append(f"seed {seed}: {found}")
         if outcome.findings:
             line.failed_seeds.append(seed)
 
@@ -91,7 +94,8 @@ class Report:
             "faults": {
                 name: {
                     "what": line.what, "runs": line.runs, **line.harms, "unfinished": line.unfinished,
-                    "heal_seconds": round(line.heal_seconds, 2), "failed_seeds": line.failed_seeds,
+                    "heal_seconds": round(line.heal_seconds, 2), "run_seconds": round(line.seconds, 2),
+                    "failed_seeds": line.failed_seeds, "found": line.found,
                     **{note: round(worst, 2) for note, worst in line.notes.items()},
                 }
                 for name, line in sorted(self.faults.items())

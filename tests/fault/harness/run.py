@@ -2,14 +2,17 @@
 
 import asyncio
 import random
+import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import httpx
 
+from deploy.local.layout import REPOSITORY
 from tests.fault.harness.books import Books
 from tests.fault.harness.check_mails import MAILS_S, all_are_sent
 from tests.fault.harness.checker import check
@@ -21,8 +24,9 @@ from tests.fault.harness.ledger_making import make
 from tests.fault.harness.offer import Pace, offer
 from tests.fault.harness.proxy import Proxy
 from tests.fault.harness.recount import territory
+from tests.fault.harness.servers import Doors
 from tests.fault.harness.stories import SCRIPTS, stories
-from tests.fault.harness.system import LAYOUT, Doors, Replica, System
+from tests.fault.harness.system import LAYOUT, Replica, System
 from tests.fault.harness.through import THROUGH_S, until_through
 from tests.fault.harness.topic_reader import TopicReader
 from tests.support.waiting import eventually
@@ -45,6 +49,9 @@ SLACK = 3.0
 _PERIODS = [f"{year}{part}" for year, part in (("2025", "Q2"), ("2025", "Q3"), ("2025", "Q4"), ("2026", "Q1"), ("2026", "Q2"))]
 _PERIODS += [f"2025M{month:02d}" for month in range(4, 13)] + [f"2026M{month:02d}" for month in range(1, 9)]
 _SCOPES = ("VN/51", "VN/79", "VN/01", "VN/48", "VN/?", "VN")
+
+KEPT_LOGS = REPOSITORY / ".stack" / "fault-logs"
+"""Logs of runs that failed, a folder each."""
 
 MOST_FACTS = 100_000
 """With more than these a new system is made, because the checker looks at all of them after every run."""
@@ -86,6 +93,13 @@ class Lab:
         if not fresh:
             await forget(self.system, self.reader)
         self.state = "whole"
+
+    def keep_logs(self, name: str) -> Path:
+        """Put the logs where the next system does not overwrite them; the folder."""
+        kept = KEPT_LOGS / name
+        shutil.rmtree(kept, ignore_errors=True)
+        shutil.copytree(self.system.layout.logs, kept)
+        return kept
 
     async def close(self) -> None:
         """End the system."""

@@ -7,34 +7,29 @@ reach brokers and database by `Doors`; the harness itself always goes straight t
 import asyncio
 import contextlib
 import os
-import shutil
-import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import asyncpg
 import httpx
 import psutil
 
 from deploy import topics
-from deploy.local import kafka, postgres, postgres_folders, prepare, processes, services
+from deploy.local import kafka, postgres, prepare, processes, services
 from deploy.local import secrets as stack_secrets
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
 from tests.fault.harness import witness
 from tests.fault.harness.nursery import Nursery
-from tests.fault.harness.proxy import BEHIND, Proxy, routes
+from tests.fault.harness.proxy import Proxy, routes
+from tests.fault.harness.servers import Doors, Servers
 from tests.fault.harness.stories import COURSES
-from tests.support.infrastructure import SHIFT, Infrastructure
+from tests.support.infrastructure import SHIFT
 from tests.support.processes import PSEUDONYM_KEY, ServiceProcess
 
 LAYOUT = Layout(REPOSITORY / ".stack-test" / "fault-system", SHIFT - 8500)
 """Below the ports that the machine gives to outgoing connections: a server that is started again must find its own free."""
-
-BROKERS = (1, 2, 3)
 
 TAKEOVER_S = 1.5
 """After this silence others take over, seconds: short, so that a run need not wait long."""
@@ -55,68 +50,26 @@ Replica = tuple[str, int]
 """A process of a service: (service, number)."""
 
 
-@dataclass(frozen=True)
-class Doors:
-    """Where the services find brokers and database: the servers themselves, or a proxy before them.
-
-    Attributes:
-        kafka_servers: bootstrap addresses.
-        database_address: host:port.
-    """
-
-    kafka_servers: tuple[str, ...]
-    database_address: str
-    mail_port: int
-
-    @classmethod
-    def straight(cls, layout: Layout, brokers: Sequence[int] = BROKERS) -> "Doors":
-        """No proxy."""
-        return cls(tuple(f"127.0.0.1:{layout.kafka_port(node)}" for node in brokers), f"127.0.0.1:{layout.postgres_port}", layout.mail_port)
-
-    @classmethod
-    def behind_proxy(cls, layout: Layout) -> "Doors":
-        """Everything passes the proxy, in all runs alike."""
-        kafka_servers = tuple(f"127.0.0.1:{layout.kafka_port(node) + BEHIND}" for node in BROKERS)
-        return cls(kafka_servers, f"127.0.0.1:{layout.postgres_port + BEHIND}", layout.mail_port + BEHIND)
-
-
 @dataclass
-class System:
+class System(Servers):
     """The running system.
 
     Attributes:
-        layout: folder and ports.
-        doors: where the services find their servers.
-        proxy: what stands between them, while the system runs.
+        proxy: what stands between services and servers, while the system runs.
         workers: workers of each service.
-        brokers: numbers of the Kafka nodes: three, or one where no broker is hurt.
         courses: what the course register holds: course sets by code.
         processes: the living and the dead, by (service, replica).
     """
 
-    layout: Layout
-    doors: Doors
     proxy: Proxy | None = None
     workers: int = 2
-    brokers: tuple[int, ...] = BROKERS
     courses: dict[str, tuple[str, ...]] = field(default_factory=lambda: dict(COURSES))
     processes: dict[Replica, ServiceProcess] = field(default_factory=dict)
     env: dict[str, str] = field(default_factory=dict)
     """Further environment of every process that is started from now on."""
-    _within: "dict[str, asyncpg.Connection[asyncpg.Record]]" = field(default_factory=dict)
     _nurseries: dict[str, Nursery] = field(default_factory=dict)
 
     # Where everything is.
-
-    @property
-    def servers(self) -> Infrastructure:
-        """The means to hurt the database."""
-        return Infrastructure(self.layout)
-
-    @property
-    def bootstrap_servers(self) -> list[str]:
-        """Straight to the brokers."""
-        return [f"127.0.0.1:{self.layout.kafka_port(node)}" for node in self.brokers]
 
     @property
     def replicas(self) -> list[Replica]:
@@ -136,31 +89,6 @@ class System:
         """A client that every API lets in."""
         return httpx.AsyncClient(headers={"Authorization": f"Bearer {stack_secrets.of(self.layout).api_key}"}, timeout=5)
 
-    @asynccontextmanager
-    async def database(self, service: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-        """A connection of the superuser, straight to the server."""
-        if service in self._within:
-            yield self._within[service]
-            return
-        connection = await asyncpg.connect(postgres.dsn(self.layout, service), timeout=10, command_timeout=60)
-        try:
-            yield connection
-        finally:
-            await connection.close(timeout=5)
-
-    @asynccontextmanager
-    async def within(self, service: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":
-        """For damage by hand: what is done on this connection is seen by whoever asks `database` meanwhile, and then never was."""
-        async with self.database(service) as connection:
-            transaction = connection.transaction()
-            await transaction.start()
-            self._within[service] = connection
-            try:
-                yield connection
-            finally:
-                del self._within[service]
-                await transaction.rollback()
-
     # Whole.
 
     async def start(self) -> None:
@@ -172,7 +100,8 @@ class System:
 
     async def start_servers(self) -> None:
         """Everything but the services, fresh."""
-        await asyncio.to_thread(_wipe, self.layout, self.brokers)
+        await asyncio.to_thread(_end_services, self.layout)
+        await asyncio.to_thread(self.wipe)
         await asyncio.gather(
             asyncio.to_thread(postgres.start, self.layout), *(asyncio.to_thread(kafka.start_node, self.layout, node) for node in self.brokers)
         )
@@ -201,7 +130,7 @@ class System:
         if self.proxy is not None:
             await asyncio.to_thread(self.proxy.close)
             self.proxy = None
-        await asyncio.to_thread(_end_servers, self.layout)
+        await asyncio.to_thread(self.end_servers)
 
     def start_services(self) -> None:
         """Every process that belongs to the system, none other, as it is meant to be."""
@@ -298,66 +227,6 @@ class System:
         return await asyncio.to_thread(
             subprocess.run, told, cwd=REPOSITORY, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False
         )
-
-    # Servers.
-
-    def broker_pid(self, node: int) -> int | None:
-        """The pid of a living broker."""
-        return processes.pid_of(self.layout, f"kafka-{node}")
-
-    def kill_broker(self, node: int) -> None:
-        """SIGKILL."""
-        self._signal_broker(node, signal.SIGKILL)
-        processes.stop(self.layout, [f"kafka-{node}"])
-
-    def stop_broker(self, node: int) -> None:
-        """SIGTERM, and wait."""
-        processes.stop(self.layout, [f"kafka-{node}"])
-
-    def freeze_broker(self, node: int) -> None:
-        """SIGSTOP."""
-        self._signal_broker(node, signal.SIGSTOP)
-
-    def wake_broker(self, node: int) -> None:
-        """SIGCONT."""
-        self._signal_broker(node, signal.SIGCONT)
-
-    def start_broker(self, node: int) -> None:
-        """Start it unless it lives."""
-        if self.broker_pid(node) is None:
-            kafka.start_node(self.layout, node)
-
-    def _signal_broker(self, node: int, wanted: signal.Signals) -> None:
-        pid = self.broker_pid(node)
-        if pid is not None:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                psutil.Process(pid).send_signal(wanted)
-
-    async def kill_database(self) -> None:
-        """SIGKILL the server and its children."""
-        await asyncio.to_thread(self.servers.kill_postgres)
-
-    async def start_database(self) -> None:
-        """Start it; returns when it has recovered."""
-        await asyncio.to_thread(postgres.start, self.layout)
-
-
-def _wipe(layout: Layout, brokers: Sequence[int]) -> None:
-    """Remove what an earlier session left, its processes first."""
-    _end_services(layout)
-    _end_servers(layout)
-    postgres_folders.remove(layout)
-    shutil.rmtree(layout.root, ignore_errors=True)
-    layout.logs.mkdir(parents=True)
-    for node in brokers:
-        # Their number is how a stack remembers how many brokers it has.
-        (layout.root / "kafka" / str(node)).mkdir(parents=True)
-    stack_secrets.of(layout)
-
-
-def _end_servers(layout: Layout) -> None:
-    processes.stop(layout, [*(f"kafka-{node}" for node in BROKERS), services.MAIL], signal.SIGKILL)
-    postgres.stop(layout)
 
 
 def _end_services(layout: Layout) -> None:

@@ -9,7 +9,7 @@ from shared.contracts.topics import ASSESSMENT_EVENTS, ENROLLMENT_EVENTS, OUTCOM
 from tests.fault.harness.brokers import Place, add_partitions, coordinator, leaders, partitions, patient, until_in_sync
 from tests.fault.harness.faults import fault
 from tests.fault.harness.run import Run
-from tests.fault.harness.system import BROKERS
+from tests.fault.harness.servers import BROKERS
 from tests.fault.harness.topic_reader import READ
 from tests.support.waiting import eventually
 
