@@ -91,6 +91,11 @@ class TopicReader:
                     self.next_after_last[place.topic, place.partition] = records[-1].offset + 1
                     self._positions[place] = records[-1].offset + 1
 
+    async def firsts(self) -> dict[tuple[str, int], int]:
+        """The offset of the first record that each partition still has."""
+        consumer = await self._connected()
+        return {(place.topic, place.partition): first for place, first in (await consumer.beginning_offsets(list(self._positions))).items()}
+
     async def begin_at_the_ends(self) -> None:
         """Overlook what stands there now."""
         consumer = await self._connected()

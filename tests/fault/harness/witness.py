@@ -31,11 +31,13 @@ _NOTE = "INSERT INTO witness (topic, partition, record_offset) VALUES ($1, $2, $
 
 _TWICE = "SELECT topic, partition, record_offset, count(*) FROM witness GROUP BY 1, 2, 3 HAVING count(*) > 1 ORDER BY 1, 2, 3"
 
-_FORGET = """
-WITH gone AS (DELETE FROM witness WHERE topic = $1 AND ($2::int IS NULL OR partition = $2) RETURNING 1) SELECT count(*) FROM gone
+_FORGET = "DELETE FROM witness WHERE topic = $1"
+
+_FORGET_SINCE = """
+WITH gone AS (DELETE FROM witness WHERE topic = $1 AND partition = $2 AND record_offset >= $3 RETURNING 1) SELECT count(*) FROM gone
 """
 
-_SEEN = "SELECT count(*) FROM witness WHERE topic = $1 AND partition = $2"
+_SEEN_SINCE = "SELECT count(*) FROM witness WHERE topic = $1 AND partition = $2 AND record_offset >= $3"
 
 
 async def install(connection: Connection, role: str) -> None:
@@ -57,18 +59,19 @@ def watch() -> None:
     Applying.apply = witnessed  # type: ignore[method-assign]
 
 
-async def forget(connection: Connection, topic: str, partition: int | None = None) -> int:
-    """What was seen of a topic's partition, or of all of them, may be applied again: it is replayed, or another topic has its name.
-
-    Returns:
-        How many records that are.
-    """
-    return int(await connection.fetchval(_FORGET, topic, partition))
+async def forget(connection: Connection, topic: str) -> None:
+    """What was seen of a topic may be applied again: another topic has its name."""
+    await connection.execute(_FORGET, topic)
 
 
-async def seen(connection: Connection, topic: str, partition: int) -> int:
-    """How many records of a partition were applied."""
-    return int(await connection.fetchval(_SEEN, topic, partition))
+async def forget_since(connection: Connection, topic: str, partition: int, first: int) -> int:
+    """What was seen of a partition from an offset on may be applied again, because it is replayed; how many records that are."""
+    return int(await connection.fetchval(_FORGET_SINCE, topic, partition, first))
+
+
+async def seen_since(connection: Connection, topic: str, partition: int, first: int) -> int:
+    """How many records of a partition were applied from an offset on."""
+    return int(await connection.fetchval(_SEEN_SINCE, topic, partition, first))
 
 
 async def check(system: "System") -> list[Finding]:

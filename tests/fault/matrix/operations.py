@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local.layout import SERVICES
@@ -19,10 +20,10 @@ REPLAY_S = 60.0
 
 _STANDS = "SELECT topic, partition, next_offset FROM consumed_offset WHERE next_offset > 0"
 
-_FROM_ZERO = "UPDATE consumed_offset SET next_offset = 0 WHERE topic = $1 AND partition = $2"
+_STAND = "UPDATE consumed_offset SET next_offset = $3 WHERE topic = $1 AND partition = $2"
 
 
-@fault("O1", "replay from zero beside live traffic, each service in turn", seconds=8.0)
+@fault("O1", "replay from the first record beside live traffic, each service in turn", seconds=8.0)
 async def replayed(run: Run) -> None:
     mails = await asyncio.to_thread(_mails, run)
     for service in run.draw.sample(SERVICES, len(SERVICES)):
@@ -33,35 +34,50 @@ async def replayed(run: Run) -> None:
     assert not again, f"mails were sent again: {again}"
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """A part of a partition that is replayed.
+
+    Attributes:
+        first: offset of the first record that is still there; what retention has taken, nobody can read again.
+        end: offset behind the last record that was applied. What a transaction leaves behind its records is passed much later.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    end: int
+
+
 async def _replay(run: Run, service: str) -> None:
-    """Set offset rows back to zero while the processes live, and wait until they have come back and every record was applied again."""
+    """Set offset rows back while the processes live, and wait until they have come back and every record was applied again."""
     await run.lab.reader.catch_up()
+    firsts = await run.lab.reader.firsts()
     async with run.system.database(service) as connection:
-        stood = {(row[0], row[1]): row[2] for row in await connection.fetch(_STANDS)}
-        chosen = _some(run, stood)
+        stretches = _some(run, firsts, {(row[0], row[1]): row[2] for row in await connection.fetch(_STANDS)})
         async with connection.transaction():
-            await connection.executemany(_FROM_ZERO, list(chosen))  # which waits for whoever applies something of them
-            applied = sum([await witness.forget(connection, topic, partition) for topic, partition in chosen])
+            # This waits for whoever applies something of them.
+            await connection.executemany(_STAND, [(one.topic, one.partition, one.first) for one in stretches])
+            applied = sum([await witness.forget_since(connection, one.topic, one.partition, one.first) for one in stretches])
 
         async def back() -> bool:
             stands = {(row[0], row[1]): row[2] for row in await connection.fetch(_STANDS)}
-            return all(stands.get(place, 0) >= at for place, at in chosen.items())
+            return all(stands.get((one.topic, one.partition), 0) >= one.end for one in stretches)
 
         await eventually(back, REPLAY_S)
-        again = sum([await witness.seen(connection, topic, partition) for topic, partition in chosen])
+        again = sum([await witness.seen_since(connection, one.topic, one.partition, one.first) for one in stretches])
     assert again >= applied > 0, f"{service} had applied {applied} records and applied {again} again"
 
 
-def _some(run: Run, stood: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], int]:
-    """All partitions of a service, or as many as may be replayed, and where the last record of each ends that was applied.
-
-    What a transaction leaves behind its records is passed much later, when nothing has come for a while.
-    """
+def _some(run: Run, firsts: Mapping[tuple[str, int], int], stood: Mapping[tuple[str, int], int]) -> list[Stretch]:
+    """All partitions of a service, or as many as may be replayed."""
     ends = run.lab.reader.next_after_last
-    chosen: dict[tuple[str, int], int] = {}
-    for place in run.draw.sample(sorted(stood), len(stood)):
-        if not chosen or sum(chosen.values()) + stood[place] <= REPLAYED:
-            chosen[place] = min(stood[place], ends.get(place, 0))
+    chosen: list[Stretch] = []
+    for topic, partition in run.draw.sample(sorted(stood), len(stood)):
+        place = topic, partition
+        one = Stretch(topic, partition, firsts[place], min(stood[place], ends.get(place, 0)))
+        if not chosen or sum(other.end - other.first for other in chosen) + one.end - one.first <= REPLAYED:
+            chosen.append(one)
     return chosen
 
 
