@@ -37,12 +37,12 @@ class Look:
     Attributes:
         reason: a word, label of the metric.
         ask: raises `MustNotWork` when it is not well, and anything that passes when it cannot be known now.
-        every_s: how old an answer may be while work is done, seconds.
+        every_s: how old an answer may be, seconds; 0: it is asked at every look.
     """
 
     reason: str
     ask: Callable[[], Awaitable[None]]
-    every_s: float = LOOK_EVERY_S
+    every_s: float = 0.0
 
 
 class Admission:

@@ -44,7 +44,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         pairs = [(name, seed) for seed in range(first, first + _seeds(metafunc.config)) for name in names]
         metafunc.parametrize(("fault", "seed"), pairs, ids=[f"{name}-{seed}" for name, seed in pairs])
     if "control" in metafunc.fixturenames:
-        metafunc.parametrize("control", _chosen(metafunc.config, sorted(CONTROLS)))
+        # Those by hand first and together: they all look at the same few facts.
+        names = sorted(CONTROLS, key=lambda name: (CONTROLS[name].persons > 0, name))
+        metafunc.parametrize("control", _chosen(metafunc.config, names))
     if "guarded" in metafunc.fixturenames:
         names = sorted(name for name, control in CONTROLS.items() if control.guarded)
         metafunc.parametrize("guarded", _chosen(metafunc.config, names if _is_long(metafunc.config) else []))

@@ -43,8 +43,8 @@ MOST_WORKERS = 8
 WITH_API = ("enrollment", "reporting")
 """Services whose API a run uses; that of the others is not started."""
 
-_IMPATIENT = {"reporting": ["tests.fault.harness.impatient:publishing_soon"]}
-"""By service what is called in its processes so that runs need not wait."""
+_IMPATIENT = "tests.fault.harness.impatient:looking_soon"
+"""Called in every process so that runs need not wait."""
 
 Replica = tuple[str, int]
 """A process of a service: (service, number)."""
@@ -181,7 +181,7 @@ class System(Servers):
             f"{prefix}_HTTP_PORT": str(port), f"{prefix}_INSTANCE": f"{service}-{number}", **self.env, **(env or {}),
         }  # fmt: skip
         log = self.layout.logs / f"{service}-{role}-{port}.log"
-        child = self._nurseries[service].bear(role, told, log, [witness.WATCH, *_IMPATIENT.get(service, ()), *prepare])
+        child = self._nurseries[service].bear(role, told, log, [witness.WATCH, _IMPATIENT, *prepare])
         self.processes[service, number] = ServiceProcess(f"{service}-{role}-{number}", port, log, child)
         return self.processes[service, number]
 

@@ -123,11 +123,11 @@ COUNTED_S = 3.0
 TRIES = 5
 """How often a deadlock is made before nobody can be said to notice any."""
 
-WAIT_S = 2.5
+WAIT_S = 2.0
 """How long a lock is held at a stretch, seconds: longer than others take to give a silent process up."""
 
 
-@fault("DB5", "serialization failures, deadlocks, lock waits of seconds", seconds=15.0)
+@fault("DB5", "serialization failures, deadlocks, lock waits of seconds", seconds=10.0)
 async def conflicts(run: Run) -> None:
     async with AsyncExitStack() as stack:
         for service in SERVICES:
@@ -194,7 +194,7 @@ async def _waits_in_the_middle(looks: Connection, service: str, mine: int) -> bo
     return bool(await looks.fetch(_WAITS_IN_THE_MIDDLE, service, mine))
 
 
-FULL_S = 2 * TAKEOVER_S
+FULL_S = 1.5 * TAKEOVER_S
 """How long no service has a connection, seconds."""
 
 AT_ONCE = 20

@@ -59,7 +59,7 @@ CREATE TRIGGER everybody_may BEFORE INSERT OR UPDATE ON lease FOR EACH ROW EXECU
 """
 _AS_BEFORE = "DROP TRIGGER everybody_may ON lease; DROP FUNCTION everybody_may()"
 
-TURNS = 5
+TURNS = 4
 """How often a lease that everybody gets goes from one to the other."""
 
 
@@ -130,8 +130,8 @@ async def _let_both_believe(run: Run, service: str) -> None:
             await connection.execute(_AS_BEFORE)
 
 
-DOWN_S = 2 * TAKEOVER_S
-"""How long no process of a service lives, seconds: every lease, session and lock of the dead is over long before."""
+DOWN_S = 1.25 * TAKEOVER_S
+"""How long no process of a service lives, seconds: every lease, session and lock of the dead is over before."""
 
 _READS = {
     service: tuple(topic for topic in EVENT_TOPICS if service in topic.readers) for service in SERVICES
@@ -139,7 +139,7 @@ _READS = {
 """What each service reads."""
 
 
-@fault("P8", "all processes of a service are down, each service in turn", seconds=18.0)
+@fault("P8", "all processes of a service are down, each service in turn", seconds=12.0)
 async def all_down(run: Run) -> None:
     for service in run.draw.sample(SERVICES, len(SERVICES)):
         numbers = [number for one, number in run.system.processes if one == service]

@@ -184,7 +184,7 @@ async def test_work_that_is_at_it_ends_when_it_is_refused_and_begins_again() -> 
         return done == list(words)
 
     stop = asyncio.Event()
-    admission = Admission(Look("oven", ask, every_s=0.0))
+    admission = Admission(Look("oven", ask))
     task = asyncio.create_task(admission.guard(stop, begin, end))
     await eventually(lambda: says("begun"))
     refusal.append("the oven is cold")
@@ -205,7 +205,7 @@ async def test_what_cannot_be_known_neither_lets_work_begin_nor_ends_it() -> Non
         if answer is not None:
             raise answer
 
-    admission = Admission(Look("oven", ask, every_s=0.0))
+    admission = Admission(Look("oven", ask))
     await admission.look()
     assert not admission.granted
     await admission.look()
