@@ -63,4 +63,7 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         # The same class tells of a lost connection and of a wrong argument; only the former passes.
         return not isinstance(error, asyncpg.DataError) and ("closed" in str(error) or "released" in str(error))
+    if isinstance(error, asyncpg.InternalClientError):
+        # A session that was ended in the midst of an answer leaves its connection so, and whoever uses it next is told this.
+        return 'the "failed" state' in str(error)
     return isinstance(error, PASSING)
