@@ -7,11 +7,9 @@ past, and nobody reads it again; only a rebuild from the topics would, so none i
 import asyncio
 from collections.abc import Mapping
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 
 from deploy.local.layout import SERVICES
-from shared.contracts.topics import EVENT_TOPICS
-from tests.fault.harness.brokers import partitions
 from tests.fault.harness.system import System
 from tests.fault.harness.topic_reader import TopicReader
 
@@ -30,26 +28,12 @@ async def forget(system: System, reader: TopicReader) -> None:
             process.wake()
             process.kill()
     await system.heal(services=False)
-    ends = await _ends(system)
+    # Before anybody writes again: what a publisher says first is said of the new life.
+    ends = await reader.begin_at_the_ends()
     await asyncio.gather(*(_empty(system, service, ends) for service in SERVICES))
     for mail in system.mails.glob("*.eml"):
         mail.unlink()
-    # Before anybody writes again: what a publisher says first is said of the new life.
-    await reader.begin_at_the_ends()
     system.start_services()
-    await system.ready()
-
-
-async def _ends(system: System) -> Mapping[TopicPartition, int]:
-    consumer = AIOKafkaConsumer(bootstrap_servers=system.bootstrap_servers, enable_auto_commit=False)
-    await consumer.start()
-    try:
-        counts = await partitions(system.bootstrap_servers)
-        places = [TopicPartition(topic.name, partition) for topic in EVENT_TOPICS if topic.readers for partition in range(counts[topic.name])]
-        found: Mapping[TopicPartition, int] = await consumer.end_offsets(places)
-    finally:
-        await consumer.stop()
-    return found
 
 
 async def _empty(system: System, service: str, ends: Mapping[TopicPartition, int]) -> None:

@@ -13,6 +13,7 @@ from typing import Literal
 import httpx
 
 from deploy.local.layout import REPOSITORY
+from shared.chassis.process import spare_the_collector
 from tests.fault.harness.books import Books
 from tests.fault.harness.check_mails import MAILS_S, all_are_sent
 from tests.fault.harness.checker import check
@@ -95,6 +96,7 @@ class Lab:
         self.reader = TopicReader(self.system.bootstrap_servers)
         if not fresh:
             await forget(self.system, self.reader)
+        spare_the_collector()  # the books live as long as the system
         self.state = "whole"
 
     def keep_logs(self, name: str) -> Path:

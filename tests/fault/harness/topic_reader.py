@@ -96,13 +96,14 @@ class TopicReader:
         consumer = await self._connected()
         return {(place.topic, place.partition): first for place, first in (await consumer.beginning_offsets(list(self._positions))).items()}
 
-    async def begin_at_the_ends(self) -> None:
-        """Overlook what stands there now."""
+    async def begin_at_the_ends(self) -> dict[TopicPartition, int]:
+        """Overlook what stands there now; the ends."""
         consumer = await self._connected()
-        ends = await consumer.end_offsets(list(self._positions))
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(list(self._positions))
         for place, end in ends.items():
             consumer.seek(place, end)
             self._positions[place] = end
+        return ends
 
     async def begin_again(self, topic: Topic) -> None:
         """Read a topic from its first record, because it was deleted and made again; what was read before stays known."""
