@@ -80,17 +80,29 @@ class Proxy:
 
     def add(self, toxic: Toxic) -> int:
         """Switch a toxic on; its number."""
-        number = next(self._numbers)
-        self._ask("add", number, toxic)
-        return number
+        return self.add_all([toxic])[0]
+
+    def add_all(self, toxics: Sequence[Toxic]) -> list[int]:
+        """Switch toxics on, all at one moment; their numbers."""
+        numbered = {next(self._numbers): toxic for toxic in toxics}
+        self._ask("add", numbered)
+        return list(numbered)
 
     def remove(self, number: int) -> Bites:
         """Switch a toxic off; what it did."""
-        return self._bites(self._ask("remove", number))
+        return self.remove_all([number])[0]
+
+    def remove_all(self, numbers: Sequence[int]) -> list[Bites]:
+        """Switch toxics off, all at one moment; what each did."""
+        return self._bites(self._ask("remove", list(numbers)))
 
     def bites(self, number: int) -> Bites:
         """What a toxic that is switched on did so far."""
-        return self._bites(self._ask("bites", number))
+        return self.bites_of([number])[0]
+
+    def bites_of(self, numbers: Sequence[int]) -> list[Bites]:
+        """What each of these toxics that are switched on did so far."""
+        return self._bites(self._ask("bites", list(numbers)))
 
     def connections(self) -> list[Told]:
         """The connections that stand and have said who they are."""
@@ -124,6 +136,6 @@ class Proxy:
         return answer
 
     @staticmethod
-    def _bites(answer: object) -> Bites:
-        assert isinstance(answer, Bites)
+    def _bites(answer: object) -> list[Bites]:
+        assert isinstance(answer, list)
         return answer

@@ -6,15 +6,14 @@ python -m tests.fault.harness.switchboard FILE_DESCRIPTOR
 import asyncio
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
-
-import psutil
 
 from tests.fault.harness import wire
 from tests.fault.harness.line import Line
+from tests.fault.harness.owners import learn
 from tests.fault.harness.pipe import Active, End
-from tests.fault.harness.toxics import HalfOpen, LoseAnswer, Refuse, Reset, Route, Told, Toxic
+from tests.fault.harness.toxics import HalfOpen, LoseAnswer, Refuse, Reset, Route, Told
 
 HOST = "127.0.0.1"
 
@@ -62,46 +61,40 @@ class Switchboard:
     def obey(self, command: tuple[object, ...]) -> object:
         """Carry out what the test asks."""
         match command:
-            case ("add", int(number), Toxic() as toxic):
-                self.latest = number
-                self.actives[number] = Active(number, toxic, toxic.times if isinstance(toxic, Reset | LoseAnswer) else None)
+            case ("add", dict(toxics)):
+                for number, toxic in toxics.items():
+                    self.latest = number
+                    self.actives[number] = Active(number, toxic, toxic.times if isinstance(toxic, Reset | LoseAnswer) else None)
                 self._apply()
                 return None
-            case ("remove", int(number)):
-                bites = self.actives.pop(number).bites
+            case ("remove", list(numbers)):
+                bites = [self.actives.pop(number).bites for number in numbers]
                 self._apply()
                 return bites
-            case ("bites", int(number)):
-                return self.actives[number].bites
+            case ("bites", list(numbers)):
+                return [self.actives[number].bites for number in numbers]
             case ("connections",):
                 return [Told(line.server, line.name, line.port) for line in self.lines if line.name is not None]
         raise ValueError(f"unknown command {command[0]!r}")
 
     def _apply(self) -> None:
-        owned = self._ports()
-        for line in list(self.lines):
-            if line.name is not None:
-                line.apply(self.meant(line, owned))
+        named = [line for line in self.lines if line.name is not None]
+        learn(named, self._pids())
+        for line in named:
+            line.apply(self.meant(line))
 
-    def meant(self, line: Line, owned: Mapping[int, set[int]] | None = None) -> list[Active]:
+    def meant(self, line: Line) -> list[Active]:
         """The toxics that are for this connection."""
-        ports = self._ports() if owned is None else owned
+        learn([line], self._pids())
         return [
             active
             for active in self.actives.values()
-            if (where := active.toxic.where).takes(line.server, line.name or "") and (where.pid is None or line.port in ports[where.pid])
+            if (where := active.toxic.where).takes(line.server, line.name or "") and where.pid in (None, line.owner)
         ]
 
-    def _ports(self) -> dict[int, set[int]]:
-        """The ports of the processes that toxics name."""
-        found: dict[int, set[int]] = {}
-        for pid in {active.toxic.where.pid for active in self.actives.values()} - {None}:
-            assert pid is not None
-            try:
-                found[pid] = {one.laddr.port for one in psutil.Process(pid).net_connections("tcp") if one.laddr}
-            except psutil.Error:
-                found[pid] = set()
-        return found
+    def _pids(self) -> set[int]:
+        """The processes that toxics name."""
+        return {pid for active in self.actives.values() if (pid := active.toxic.where.pid) is not None}
 
 
 class _ClientSide(asyncio.Protocol):

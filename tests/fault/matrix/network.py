@@ -38,14 +38,14 @@ async def _hurt(run: Run, seconds: float, toxics: Sequence[Toxic], until_bitten:
     Raises:
         AssertionError: one of them did nothing to anybody.
     """
-    numbers = [run.proxy.add(toxic) for toxic in toxics]
+    numbers = await asyncio.to_thread(run.proxy.add_all, toxics)
     try:
         await asyncio.sleep(seconds)
         if until_bitten:
             with suppress(AssertionError):
                 await eventually(lambda: _all_have_bitten(run, numbers), until_bitten)
     finally:
-        bites = [await asyncio.to_thread(run.proxy.remove, number) for number in numbers]
+        bites = await asyncio.to_thread(run.proxy.remove_all, numbers)
     _insist(toxics, bites)
     dead = [process.name for process in run.system.processes.values() if not process.alive]
     assert not dead, f"died of it: {dead}"
@@ -58,7 +58,7 @@ async def _strike(run: Run, toxics: Sequence[Toxic]) -> None:
 
 
 async def _all_have_bitten(run: Run, numbers: Sequence[int]) -> bool:
-    return all([await asyncio.to_thread(run.proxy.bites, number) for number in numbers])
+    return all(await asyncio.to_thread(run.proxy.bites_of, numbers))
 
 
 def _insist(toxics: Sequence[Toxic], bites: Sequence[Bites]) -> None:
@@ -150,13 +150,13 @@ async def forgotten(run: Run) -> None:
 @fault("N5-stop", "brokers never answer one worker of each service, the database the other; both are told to stop", seconds=6.0)
 async def told_to_stop_unanswered(run: Run) -> None:
     chosen = {(service, number): server for service in SERVICES for server, number in ((KAFKA, 1), (POSTGRES, 2))}
-    silent = [run.proxy.add(HalfOpen(where=Where(server, pid=run.system.process(*replica).child.pid))) for replica, server in chosen.items()]
+    toxics = [HalfOpen(where=Where(server, pid=run.system.process(*replica).child.pid)) for replica, server in chosen.items()]
+    silent = await asyncio.to_thread(run.proxy.add_all, toxics)
     try:
         await asyncio.sleep(run.draw.uniform(0.0, 1.0))
         await asyncio.gather(*(run.stopped(replica) for replica in chosen))
     finally:
-        for one in silent:
-            await asyncio.to_thread(run.proxy.remove, one)
+        await asyncio.to_thread(run.proxy.remove_all, silent)
     for replica in chosen:
         await run.system.restart(*replica)
 
