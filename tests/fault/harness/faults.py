@@ -40,7 +40,7 @@ class Fault:
     what: str
     inject: Inject
     seconds: float = 5.0
-    persons: int = 80
+    persons: int = 60
     copies: Sequence[float] = (0.75, 0.15, 0.06, 0.03, 0.01)
     http: float = 0.3
     bad: float = 0.005

@@ -44,9 +44,9 @@ async def poisoned(run: Run) -> None:
         one.number = number
     batches = [(codec, _around(ledger, run.draw.sample(ledger.facts, 3), size)) for codec, size in BOMBS]
     async with measured(run.system) as delays:
-        load = asyncio.create_task(run.offer_all(ledger, Pace(5.0)))
+        load = asyncio.create_task(run.offer_all(ledger, Pace(3.0)))
         for codec, batch in batches:
-            await asyncio.sleep(run.draw.uniform(0.5, 1.5))
+            await asyncio.sleep(run.draw.uniform(0.3, 0.9))
             await _send_together(run, codec, batch)
         await load
     seconds = [delays.seconds[one.mark] for one in ledger.offers if one.refused_as is None]

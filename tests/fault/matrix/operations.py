@@ -23,11 +23,10 @@ _STANDS = "SELECT topic, partition, next_offset FROM consumed_offset WHERE next_
 _STAND = "UPDATE consumed_offset SET next_offset = $3 WHERE topic = $1 AND partition = $2"
 
 
-@fault("O1", "replay from the first record beside live traffic, each service in turn", seconds=8.0)
+@fault("O1", "replay from the first record beside live traffic, each service in turn", seconds=6.0)
 async def replayed(run: Run) -> None:
     mails = await asyncio.to_thread(_mails, run)
     for service in run.draw.sample(SERVICES, len(SERVICES)):
-        await asyncio.sleep(run.draw.uniform(0.0, 0.5))
         await _replay(run, service)
     told = await asyncio.to_thread(_mails, run)
     again = [name for name, times in told.items() if times > max(1, mails.get(name, 0))]

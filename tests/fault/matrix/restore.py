@@ -26,32 +26,32 @@ async def restored(run: Run, service: str) -> None:
     """Keep a moment of a service's database, let traffic go on, and put it back under the running service."""
     number = len(run.lab.books.ledgers)
     report = f"2026M{number % 8 + 1:02d}", f"VN/{PROVINCE_CODES[number % len(PROVINCE_CODES)]}"
-    await asyncio.sleep(run.draw.uniform(0.2, 2.0))
+    await asyncio.sleep(run.draw.uniform(0.2, 1.2))
     await keep(run, service)
     offsets = await _offsets(run, service)
-    await asyncio.sleep(run.draw.uniform(1.0, 2.5))
+    await asyncio.sleep(run.draw.uniform(0.5, 1.5))
     await run.freeze_report(*report)
     await eventually(lambda: _has_moved_on(run, service, offsets))  # else the fault does not bite
     await put_back(run, service)
     await run.freeze_report(*report)
 
 
-@fault("DB9-enrollment", "enrollment's database restored to an earlier moment", seconds=6.0, http=0.0)
+@fault("DB9-enrollment", "enrollment's database restored to an earlier moment", seconds=4.0, http=0.0)
 async def enrollment_restored(run: Run) -> None:
     await restored(run, "enrollment")
 
 
-@fault("DB9-assessment", "assessment's database restored to an earlier moment", seconds=6.0)
+@fault("DB9-assessment", "assessment's database restored to an earlier moment", seconds=4.0)
 async def assessment_restored(run: Run) -> None:
     await restored(run, "assessment")
 
 
-@fault("DB9-reporting", "reporting's database restored to an earlier moment", seconds=6.0, report=False)
+@fault("DB9-reporting", "reporting's database restored to an earlier moment", seconds=4.0, report=False)
 async def reporting_restored(run: Run) -> None:
     await restored(run, "reporting")
 
 
-@fault("DB9-notifications", "notifications' database restored to an earlier moment", seconds=6.0)
+@fault("DB9-notifications", "notifications' database restored to an earlier moment", seconds=4.0)
 async def notifications_restored(run: Run) -> None:
     await restored(run, "notifications")
 

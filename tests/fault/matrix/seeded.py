@@ -58,4 +58,4 @@ async def _offered_under(run: Run, service: str, bug: str) -> Sequence[Finding]:
 
 
 for _name, _what, _catches, _service, _bug, _copies in _RULES:
-    control(_name, _what, catches=_catches, persons=60, copies=_copies, guarded=True)(partial(_offered_under, service=_service, bug=_bug))
+    control(_name, _what, catches=_catches, persons=40, copies=_copies, guarded=True)(partial(_offered_under, service=_service, bug=_bug))

@@ -47,7 +47,7 @@ _NO_LONGER = "DROP FUNCTION fail_at_first() CASCADE; DROP SEQUENCE failures"
     "default-acknowledgement",
     "FastStream's default acknowledgement, and three statements fail",
     ("I1 lost",),
-    persons=60,
+    persons=40,
     copies=(1.0,),
     http=0.0,
     guarded=True,
@@ -74,7 +74,7 @@ async def _first_inserts_fail(run: Run) -> AsyncIterator[None]:
     "acknowledged-first",
     "offsets go to Kafka before the commit, and workers die in between",
     ("I1 lost",),
-    persons=60,
+    persons=40,
     copies=(1.0,),
     http=0.0,
     guarded=True,
@@ -84,7 +84,7 @@ async def acknowledged_first(run: Run) -> Sequence[Finding]:
     return await run.verdict(QUICK_S)
 
 
-@control("no-offset-row", "offset rows fence nobody, and workers die after the commit", ("I2 double",), persons=60, http=0.0, guarded=True)
+@control("no-offset-row", "offset rows fence nobody, and workers die after the commit", ("I2 double",), persons=40, http=0.0, guarded=True)
 async def no_offset_row(run: Run) -> Sequence[Finding]:
     await _dying_at(run, "consuming:without_offset_rows", "before commit")
     return await run.verdict(QUICK_S)
@@ -109,7 +109,7 @@ _WAITS = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'reporting' AND 
     "offsets-after-state",
     "on takeover state is read before the offsets, while the old owner commits",
     ("I3 drifted",),
-    persons=60,
+    persons=40,
     http=0.0,
     guarded=True,
 )
@@ -144,7 +144,7 @@ async def offsets_after_state(run: Run) -> Sequence[Finding]:
 _NEVER_READ = "DELETE FROM consumed_offset WHERE topic = $1"
 
 
-@control("latest", "a new group begins at the end of the log, where records wait for it", ("I1 lost",), persons=60, http=0.0, guarded=True)
+@control("latest", "a new group begins at the end of the log, where records wait for it", ("I1 lost",), persons=40, http=0.0, guarded=True)
 async def latest(run: Run) -> Sequence[Finding]:
     end(run, "assessment")
     places = [TopicPartition(OUTCOME_FACTS.name, partition) for partition in range(OUTCOME_FACTS.partitions)]

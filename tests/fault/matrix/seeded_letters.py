@@ -19,7 +19,7 @@ CREATE TRIGGER refuse BEFORE INSERT ON fact FOR EACH ROW WHEN (NEW.fact_id = '{k
 """
 
 
-@control("skips-bad-batches", "a batch in which one record fails is passed over", ("I1 lost",), persons=60, copies=(1.0,), http=0.0, guarded=True)
+@control("skips-bad-batches", "a batch in which one record fails is passed over", ("I1 lost",), persons=40, copies=(1.0,), http=0.0, guarded=True)
 async def skips_bad_batches(run: Run) -> Sequence[Finding]:
     """The database will not have one of the facts, and everything waits when the workers come."""
     ledger = run.ledger
@@ -40,7 +40,7 @@ async def skips_bad_batches(run: Run) -> Sequence[Finding]:
     "letter-after-commit",
     "a dead letter is written after the batch is committed, and workers die in between",
     ("I1 lost",),
-    persons=60,
+    persons=40,
     http=0.0,
     guarded=True,
 )
@@ -56,7 +56,7 @@ async def letter_after_commit(run: Run) -> Sequence[Finding]:
     return await run.verdict(QUICK_S)
 
 
-@control("id-reused", "another fact under a known id passes as a copy", ("I1 lost",), persons=60, http=0.0, guarded=True)
+@control("id-reused", "another fact under a known id passes as a copy", ("I1 lost",), persons=40, http=0.0, guarded=True)
 async def id_reused(run: Run) -> Sequence[Finding]:
     await begin(run, "enrollment", "enrollment:reused_ids_are_copies")
     await run.offer(run.ledger.offers)
@@ -71,7 +71,7 @@ async def id_reused(run: Run) -> Sequence[Finding]:
 _LETTERS = "SELECT dead_letter_id FROM dead_letter ORDER BY dead_letter_id"
 
 
-@control("redriven-under-new-id", "what is redriven counts as a new event", ("I1 other",), persons=60, guarded=True)
+@control("redriven-under-new-id", "what is redriven counts as a new event", ("I1 other",), persons=40, guarded=True)
 async def redriven_under_new_id(run: Run) -> Sequence[Finding]:
     """Copies of facts that were spoilt on the way are mended and redriven, twice."""
     spoilt = [_spoilt(run, number) for number in range(10)]

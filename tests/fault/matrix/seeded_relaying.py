@@ -18,7 +18,7 @@ from tests.support.processes import ServiceProcess
 from tests.support.waiting import eventually
 
 
-@control("relay-newest-first", "the relay publishes what is newest first", ("I8",), persons=60, http=0.0, guarded=True)
+@control("relay-newest-first", "the relay publishes what is newest first", ("I8",), persons=40, http=0.0, guarded=True)
 async def relay_newest_first(run: Run) -> Sequence[Finding]:
     """Two versions of many entities wait in the outbox when the relay comes to it."""
     await begin(run, "enrollment", "relaying:newest_first")
@@ -33,7 +33,7 @@ async def relay_newest_first(run: Run) -> Sequence[Finding]:
     "relay-pages-by-id",
     "the relay asks for ids above the last, and one that is lower commits late",
     ("I1 lost",),
-    persons=60,
+    persons=40,
     copies=(1.0,),
     http=0.0,
     guarded=True,
@@ -60,7 +60,7 @@ async def relay_pages_by_id(run: Run) -> Sequence[Finding]:
     return await run.verdict(QUICK_S)
 
 
-@control("relay-without-epoch", "a relay that was frozen and lost its lease goes on where it was", ("I8",), persons=60, http=0.0, guarded=True)
+@control("relay-without-epoch", "a relay that was frozen and lost its lease goes on where it was", ("I8",), persons=40, http=0.0, guarded=True)
 async def relay_without_epoch(run: Run) -> Sequence[Finding]:
     """It has old versions at hand; another has published newer ones when it wakes."""
     await begin(run, "enrollment", "relaying:without_epoch", env=on_order(run))
@@ -90,7 +90,7 @@ async def _starts_over(process: ServiceProcess) -> int:
     "relay-deletes-first",
     "rows leave the outbox before the broker has them, and relays die in between",
     ("I1 lost",),
-    persons=60,
+    persons=40,
     http=0.0,
     guarded=True,
 )

@@ -15,7 +15,7 @@ _PARTS = 4
 """Parts in which facts are offered, so that many entities are announced several times."""
 
 
-@control("versions-counted", "versions are counted up, and a database comes back as it was earlier", ("I9",), persons=60, http=0.0, guarded=True)
+@control("versions-counted", "versions are counted up, and a database comes back as it was earlier", ("I9",), persons=40, http=0.0, guarded=True)
 async def versions_counted(run: Run) -> Sequence[Finding]:
     """What was announced in many steps is folded again in few."""
     await begin(run, "enrollment", "enrollment:versions_are_counted")
