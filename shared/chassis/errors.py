@@ -64,6 +64,7 @@ def is_transient(error: BaseException) -> bool:
         # The same class tells of a lost connection and of a wrong argument; only the former passes.
         return not isinstance(error, asyncpg.DataError) and ("closed" in str(error) or "released" in str(error))
     if isinstance(error, asyncpg.InternalClientError):
-        # A session that was ended in the midst of an answer leaves its connection so, and whoever uses it next is told this.
-        return 'the "failed" state' in str(error)
+        # Whoever is given a connection between the server's last word on it and its end is told this; two who use one at once
+        # are told an InterfaceError.
+        return "cannot switch to" in str(error)
     return isinstance(error, PASSING)
