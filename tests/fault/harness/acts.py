@@ -184,7 +184,8 @@ class Acts:
                 process.kill()
 
     async def forget_a_quarter(self) -> None:
-        """Nothing is published of the present quarter any more, as on its first day."""
+        """Nothing is published of the present quarter any more, as on its first day; whoever thinks that it is open is gone."""
+        self._end_workers("reporting")
         async with self._system.database("reporting") as connection:
             await connection.execute(_FORGET_A_QUARTER)
 

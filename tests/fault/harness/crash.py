@@ -155,6 +155,7 @@ class Driver:
         match act:
             case "quarter":
                 await self._lab.acts.forget_a_quarter()
+                await self._start_the_dead(order)
             case "nameless":
                 await self._lab.acts.forget_ids(self._service)
                 await self._start_the_dead(order)
