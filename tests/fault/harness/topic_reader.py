@@ -108,9 +108,9 @@ class TopicReader:
     async def begin_again(self, topic: Topic) -> None:
         """Read a topic from its first record, because it was deleted and made again; what was read before stays known."""
         await self.close()
-        for partition in range(topic.partitions):
-            self._positions.pop(TopicPartition(topic.name, partition), None)
-            self.next_after_last.pop((topic.name, partition), None)
+        for place in [place for place in self._positions if place.topic == topic.name]:
+            del self._positions[place]
+            self.next_after_last.pop((place.topic, place.partition), None)
 
     async def close(self) -> None:
         """Give the connection back; what was read stays known."""
