@@ -41,7 +41,12 @@ async def test_a_rebuild_equals_what_stands(lab: Lab) -> None:
 @pytest.mark.usefixtures("in_time")
 async def test_the_checker_sees(lab: Lab, report: Report, control: str) -> None:
     wanted = CONTROLS[control]
-    found = await carry_out_control(lab, wanted, 1)
+    try:
+        found = await carry_out_control(lab, wanted, 1)
+    except BaseException:
+        report.add_control(control, wanted.what, caught=False)
+        lab.keep_logs(control)
+        raise
     caught = wanted.caught_by(found)
     report.add_control(control, wanted.what, caught=caught)
     if not caught:

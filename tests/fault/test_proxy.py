@@ -1,6 +1,7 @@
 """Every toxic of the proxy bites as it says, measured at a server that echoes."""
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 
@@ -238,6 +239,16 @@ async def test_reset_of_no_bytes_ends_what_stands(lab: Lab) -> None:
     with lab.proxy.hurting(Reset(times=1)), pytest.raises(ConnectionError):
         await caller.asks(b"after")
     assert await (await lab.call()).asks(b"new") == b"new"
+
+
+async def test_a_process_is_known_by_its_connections_old_and_new(lab: Lab) -> None:
+    toxic = Reset(where=Where(pid=os.getpid()), after_bytes=1, way=Way.TO_SERVER, times=2)
+    standing = await lab.call()
+    with lab.proxy.hurting(toxic) as number:
+        for caller in (standing, await lab.call()):
+            with pytest.raises(ConnectionError):
+                await caller.asks(b"hello")
+        assert lab.proxy.bites(number).resets == 2
 
 
 @pytest.mark.parametrize("toxic", [Cut(where=Where(server="other")), Refuse(where=Where(client="somebody")), HalfOpen(where=Where(pid=1))])

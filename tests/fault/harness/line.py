@@ -27,7 +27,7 @@ class Line:
         self.port = port
         self.name: str | None = None
         self.owner: int | None = None  # pid of the client, once somebody has asked
-        self.strangers: set[int] = set()  # pids of which it is known whether they are the client
+        self.asked_for: set[int] = set()  # pids of which it is known whether they are the client
         self.since = 0  # the last toxic that was switched on before this connection stood
         self.dialogue = dialogue
         self.client = client

@@ -17,14 +17,14 @@ _LINK = "socket:["
 
 def learn(lines: Iterable[Line], pids: Collection[int]) -> None:
     """Find out which of these processes, if any, each connection belongs to. The table is read once for all, and only if it must be."""
-    unknown = [line for line in lines if line.owner is None and not line.strangers.issuperset(pids)]
+    unknown = [line for line in lines if line.owner is None and not line.asked_for.issuperset(pids)]
     if not unknown:
         return
     inodes = _inodes({line.port for line in unknown})
     owners = {inode: pid for pid in pids for inode in _sockets(pid)}
     for line in unknown:
         line.owner = next((owners[inode] for inode in inodes.get(line.port, ()) if inode in owners), None)
-        line.strangers.update(pids)
+        line.asked_for.update(pids)
 
 
 def _inodes(ports: Collection[int]) -> dict[int, list[str]]:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import httpx
@@ -99,12 +98,12 @@ class Lab:
         spare_the_collector()  # the books live as long as the system
         self.state = "whole"
 
-    def keep_logs(self, name: str) -> Path:
-        """Put the logs where the next system does not overwrite them; the folder."""
+    def keep_logs(self, name: str) -> None:
+        """Put the logs where the next system does not overwrite them."""
         kept = KEPT_LOGS / name
         shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(self.system.layout.logs, kept)
-        return kept
+        if self.system.layout.logs.is_dir():  # a system that did not start may have none
+            shutil.copytree(self.system.layout.logs, kept)
 
     async def close(self) -> None:
         """End the system."""

@@ -54,7 +54,10 @@ async def _hurt(run: Run, seconds: float, toxics: Sequence[Toxic], until_bitten:
 async def _strike(run: Run, toxics: Sequence[Toxic]) -> None:
     """Switch toxics on that strike so many times, at things that must happen first; one of them is a report that is frozen."""
     hurt = asyncio.create_task(_hurt(run, STRIKING_S, toxics, BITE_S))
-    await asyncio.gather(hurt, run.freeze_new_report())
+    try:
+        await run.freeze_new_report()
+    finally:
+        await hurt  # whatever came of the report, no toxic outlives the fault
 
 
 async def _all_have_bitten(run: Run, numbers: Sequence[int]) -> bool:
