@@ -20,6 +20,9 @@ from tests.support.infrastructure import SHIFT, Infrastructure
 
 REPORT = pytest.StashKey[Report]()
 
+CRASH_POINTS = "P2"
+"""The fault that is not declared in `matrix/` but has a module of tests to itself."""
+
 MANY_SEEDS = 1000
 """Seeds of a run that is limited by time alone."""
 
@@ -50,6 +53,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "guarded" in metafunc.fixturenames:
         names = sorted(name for name, control in CONTROLS.items() if control.guarded)
         metafunc.parametrize("guarded", _chosen(metafunc.config, names if _is_long(metafunc.config) else []))
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """A name that nobody bears is refused: nothing would run, and that would look green."""
+    only = session.config.getoption("--fault-only")
+    unknown = set() if only is None else set(only.split(",")) - {*FAULTS, *CONTROLS, CRASH_POINTS}
+    if unknown:
+        known = ", ".join([*sorted({*FAULTS, CRASH_POINTS}), *sorted(CONTROLS)])
+        raise pytest.UsageError(f"no fault or control is called {', '.join(sorted(unknown))}; there are {known}")
 
 
 def _is_long(config: pytest.Config) -> bool:
