@@ -69,12 +69,15 @@ async def test_a_point_is_one_place_and_can_be_reached_again(listed: Listed) -> 
 
 async def test_nothing_lost_and_nothing_twice_at_any_point(listed: Listed, report: Report, request: pytest.FixtureRequest) -> None:
     runs = _wanted(listed, request.config.getoption("--crash-points"))
-    done = 0
+    done, broken = 0, []
     async for leg in legs(listed.lab, runs):
         _note(report, leg, listed.seed)
         done += len(leg.healed)
         assert not leg.findings, _explain(leg)
-        assert not leg.broken, _explain(leg)
+        if leg.broken:
+            # What did not come to its end leaves nothing behind, so the others are still worth their time.
+            broken.append(_explain(leg))
+    assert not broken, "\n".join(broken)
     assert done == len(runs)
 
 

@@ -21,11 +21,11 @@ async def test_nothing_lost_and_nothing_twice(lab: Lab, report: Report, fault: s
         outcome = await carry_out(lab, wanted, seed)
     except BaseException as error:
         report.add(fault, wanted.what, seed, None, repr(error))
-        lab.keep_logs(f"{fault}-{seed}")
+        lab.system.keep_logs(f"{fault}-{seed}")
         raise
     report.add(fault, wanted.what, seed, outcome)
     if outcome.findings:
-        lab.keep_logs(f"{fault}-{seed}")
+        lab.system.keep_logs(f"{fault}-{seed}")
         pytest.fail(explain(outcome.findings, fault, seed), pytrace=False)
 
 
@@ -45,12 +45,12 @@ async def test_the_checker_sees(lab: Lab, report: Report, control: str) -> None:
         found = await carry_out_control(lab, wanted, 1)
     except BaseException:
         report.add_control(control, wanted.what, caught=False)
-        lab.keep_logs(control)
+        lab.system.keep_logs(control)
         raise
     caught = wanted.caught_by(found)
     report.add_control(control, wanted.what, caught=caught)
     if not caught:
-        lab.keep_logs(control)
+        lab.system.keep_logs(control)
         pytest.fail(f"{control}: none of {', '.join(wanted.catches)} was found broken, only {[str(one) for one in found]}", pytrace=False)
 
 

@@ -95,6 +95,8 @@ class Driver:
                 leg.healed[run] = await self.carry_out(run)
             except AssertionError as error:
                 leg.broken[run] = str(error)
+                await self._system.write_stacks(self._service)
+                self._system.keep_logs(f"{run[0].name} {run[1]}".replace("/", " "))
                 self._system.end_all(self._service)
                 await self._system.have(self._service, 1)
 

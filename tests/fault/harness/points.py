@@ -7,6 +7,12 @@ from enum import StrEnum
 
 from shared.contracts.topics import EVENT_TOPICS
 
+ASSIGNMENT = "assignment of "
+"""How pieces of work are called in which a process comes to partitions."""
+
+ASSIGNING = ("start", "quarter", "set-back", "nameless", "newcomer", "fresh")
+"""Acts that lead to assignments for certain. While another is done, a process may come to its partitions by chance."""
+
 
 class Recovery(StrEnum):
     """How the work goes on after a process has died or frozen at a point."""
@@ -61,10 +67,9 @@ def read(traces: Mapping[str, str]) -> list[Point]:
         traces: what was reached while an act was done, by act, the least act first.
     """
     found: dict[str, tuple[str, set[str]]] = {}
-    for act, trace in traces.items():
-        for line in trace.splitlines():
-            name, statement = line.split("\t")
-            found.setdefault(name, (act, set()))[1].add(statement)
+    reached = [(act, *line.split("\t")) for act, trace in traces.items() for line in trace.splitlines()]
+    for act, name, statement in sorted(reached, key=_is_chance):
+        found.setdefault(name, (act, set()))[1].add(statement)
     numbers: dict[str, int] = {}
     points = []
     for name, (act, statements) in found.items():
@@ -73,6 +78,11 @@ def read(traces: Mapping[str, str]) -> list[Point]:
         points.append(Point(name, numbers[piece], act, frozenset(statements)))
     order = list(numbers)
     return sorted(points, key=lambda point: (order.index(f"{point.service}/{point.piece}"), point.number))
+
+
+def _is_chance(line: Sequence[str]) -> bool:
+    act, name, *_ = line
+    return f"/{ASSIGNMENT}" in name and act not in ASSIGNING
 
 
 def pieces(points: Iterable[Point]) -> dict[str, list[Point]]:
@@ -86,7 +96,7 @@ def pieces(points: Iterable[Point]) -> dict[str, list[Point]]:
 def expected_pieces() -> set[str]:
     """Pieces of work that the traffic must reach, or the list of points is not whole: from what the services subscribe to and do."""
     topics = {f"{group}/{topic.name}" for topic in EVENT_TOPICS for group in topic.readers}
-    assignments = {f"{group}/assignment of {topic.name}" for topic in EVENT_TOPICS for group in topic.readers}
+    assignments = {f"{group}/{ASSIGNMENT}{topic.name}" for topic in EVENT_TOPICS for group in topic.readers}
     loops = {"enrollment/relay", "assessment/relay", "reporting/relay", "notifications/relay", "reporting/publisher", "notifications/deliver"}
     return topics | assignments | loops | {"enrollment/POST events", "enrollment/PUT registers", "reporting/POST reports"}
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -11,7 +10,6 @@ from typing import Literal
 
 import httpx
 
-from deploy.local.layout import REPOSITORY
 from shared.chassis.process import spare_the_collector
 from tests.fault.harness.books import Books
 from tests.fault.harness.check_mails import MAILS_S, all_are_sent
@@ -49,9 +47,6 @@ SLACK = 3.0
 _PERIODS = [f"{year}{part}" for year, part in (("2025", "Q2"), ("2025", "Q3"), ("2025", "Q4"), ("2026", "Q1"), ("2026", "Q2"))]
 _PERIODS += [f"2025M{month:02d}" for month in range(4, 13)] + [f"2026M{month:02d}" for month in range(1, 9)]
 _SCOPES = ("VN/51", "VN/79", "VN/01", "VN/48", "VN/?", "VN")
-
-KEPT_LOGS = REPOSITORY / ".stack" / "fault-logs"
-"""Logs of runs that failed, a folder each."""
 
 MOST_FACTS = 100_000
 """With more than these a new system is made, because the checker looks at all of them after every run."""
@@ -97,13 +92,6 @@ class Lab:
             await forget(self.system, self.reader)
         spare_the_collector()  # the books live as long as the system
         self.state = "whole"
-
-    def keep_logs(self, name: str) -> None:
-        """Put the logs where the next system does not overwrite them."""
-        kept = KEPT_LOGS / name
-        shutil.rmtree(kept, ignore_errors=True)
-        if self.system.layout.logs.is_dir():  # a system that did not start may have none
-            shutil.copytree(self.system.layout.logs, kept)
 
     async def close(self) -> None:
         """End the system."""

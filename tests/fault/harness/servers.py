@@ -13,11 +13,14 @@ import psutil
 
 from deploy.local import kafka, postgres, postgres_folders, processes, services
 from deploy.local import secrets as stack_secrets
-from deploy.local.layout import Layout
+from deploy.local.layout import REPOSITORY, Layout
 from tests.fault.harness.proxy import BEHIND
 from tests.support.infrastructure import Infrastructure
 
 BROKERS = (1, 2, 3)
+
+KEPT_LOGS = REPOSITORY / ".stack" / "fault-logs"
+"""Logs of runs that failed, a folder each."""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,13 @@ class Servers:
         await asyncio.to_thread(postgres.start, self.layout)
 
     # Whole.
+
+    def keep_logs(self, name: str) -> None:
+        """Put the logs where the next system does not overwrite them."""
+        kept = KEPT_LOGS / name
+        shutil.rmtree(kept, ignore_errors=True)
+        if self.layout.logs.is_dir():  # a system that did not start may have none
+            shutil.copytree(self.layout.logs, kept)
 
     def wipe(self) -> None:
         """Remove what an earlier session left of them."""

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from shared.contracts.topics import EVENT_TOPICS
 from tests.fault.harness.check_mails import all_are_sent
+from tests.fault.harness.points import ASSIGNMENT
 from tests.fault.harness.system import System
 from tests.fault.harness.topic_reader import TopicReader
 from tests.support.waiting import eventually
@@ -16,6 +17,11 @@ _OFFSETS = "SELECT topic, partition, next_offset FROM consumed_offset WHERE cons
 _LAST = "SELECT max(seq) FROM outbox"
 
 _STILL_THERE = "SELECT EXISTS (SELECT FROM outbox WHERE seq <= $1)"
+
+_RELAYING = """
+SELECT (SELECT count(*) FROM outbox) AS waiting, (SELECT clock_timestamp() - min(recorded_at) FROM outbox) AS oldest,
+       token, clock_timestamp() - expires_at AS expired FROM lease WHERE name = 'relay'
+"""
 
 _MARKED = "SELECT EXISTS (SELECT FROM figure_change)"
 
@@ -31,14 +37,17 @@ async def until_settled(system: System, reader: TopicReader, service: str, piece
     """
     topics = [topic for topic in EVENT_TOPICS if service in topic.readers]
     now = datetime.now(UTC)
-    if piece.removeprefix("assignment of ") in {topic.name for topic in topics}:
+    if piece.removeprefix(ASSIGNMENT) in {topic.name for topic in topics}:
         await reader.catch_up(topics)
         ends = {place: end for place, end in reader.next_after_last.items() if place[0] in {topic.name for topic in topics}}
         await eventually(lambda: _applied(system, service, ends), within=SETTLED_S)
     elif piece == "relay":
         async with system.database(service) as connection:
             last = await connection.fetchval(_LAST)
-        await eventually(lambda: _published(system, service, last), within=SETTLED_S)
+        try:
+            await eventually(lambda: _published(system, service, last), within=SETTLED_S)
+        except AssertionError:
+            raise AssertionError(f"the outbox of {service} is not published after {SETTLED_S:.0f} s; {await _relaying(system, service)}") from None
     elif piece == "publisher":
         await eventually(lambda: _unmarked(system), within=SETTLED_S)
     if service == "notifications":
@@ -59,3 +68,8 @@ async def _published(system: System, service: str, last: int | None) -> bool:
 async def _unmarked(system: System) -> bool:
     async with system.database("reporting") as connection:
         return not await connection.fetchval(_MARKED)
+
+
+async def _relaying(system: System, service: str) -> str:
+    async with system.database(service) as connection:
+        return f"{dict(await connection.fetchrow(_RELAYING) or {})}"

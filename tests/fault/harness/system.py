@@ -20,7 +20,7 @@ from deploy import topics
 from deploy.local import kafka, postgres, prepare, processes, services
 from deploy.local import secrets as stack_secrets
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
-from tests.fault.harness import witness
+from tests.fault.harness import stacks, witness
 from tests.fault.harness.nursery import Nursery
 from tests.fault.harness.proxy import Proxy, routes
 from tests.fault.harness.servers import Doors, Servers
@@ -43,8 +43,8 @@ MOST_WORKERS = 8
 WITH_API = ("enrollment", "reporting")
 """Services whose API a run uses; that of the others is not started."""
 
-_IMPATIENT = "tests.fault.harness.impatient:looking_soon"
-"""Called in every process so that runs need not wait."""
+_PREPARE = (witness.WATCH, "tests.fault.harness.impatient:looking_soon", stacks.ON_SIGNAL)
+"""Called in every process: it has a witness, lets nobody wait, and tells what it waits for."""
 
 Replica = tuple[str, int]
 """A process of a service: (service, number)."""
@@ -181,9 +181,16 @@ class System(Servers):
             f"{prefix}_HTTP_PORT": str(port), f"{prefix}_INSTANCE": f"{service}-{number}", **self.env, **(env or {}),
         }  # fmt: skip
         log = self.layout.logs / f"{service}-{role}-{port}.log"
-        child = self._nurseries[service].bear(role, told, log, [witness.WATCH, _IMPATIENT, *prepare])
+        child = self._nurseries[service].bear(role, told, log, [*_PREPARE, *prepare])
         self.processes[service, number] = ServiceProcess(f"{service}-{role}-{number}", port, log, child)
         return self.processes[service, number]
+
+    async def write_stacks(self, service: str) -> None:
+        """Let the living processes of a service write into their logs what they wait for."""
+        for (owner, _), process in self.processes.items():
+            if owner == service:
+                process.child.send_signal(stacks.WISH)
+        await asyncio.sleep(stacks.WRITTEN_S)
 
     def is_api(self, number: int) -> bool:
         """Whether a replica of this number is an API."""
