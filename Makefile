@@ -32,7 +32,7 @@ test-fault: setup ## faults, with negative controls (make test-fault only=P1,DB1
 	  $(if $(only),--fault-only $(only)) $(if $(seed),--fault-seed $(seed)) $(if $(seeds),--fault-seeds $(seeds)) $(if $(minutes),--fault-minutes $(minutes))
 test-e2e: setup ## a learner's journey through all four services
 	@$(PYTHON) -m pytest tests/e2e
-bench: setup ## measure the whole way on a stack of its own (or a rebuild beside traffic: make bench only=rebuild events=1000000)
+bench: setup ## measure the whole way on a stack of its own (or one thing in depth: make bench only=rebuild events=1000000, only=poison)
 	@$(PYTHON) -m tests.bench$(if $(only),.$(only)) $(events)
 lint: setup ## ruff
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

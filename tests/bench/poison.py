@@ -1,8 +1,12 @@
-"""What poison costs: one bad record in a thousand, of every kind in turn, against the same traffic without."""
+"""What poison costs: one bad record in a thousand, of every kind in turn, against the same traffic without.
+
+A part of `make bench`; alone, and with as many records as are wanted, it is `make bench only=poison events=1000000`.
+"""
 
 import asyncio
-import os
+import json
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,15 +16,16 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from deploy.demo.facts import Told
-from deploy.local import kafka
-from deploy.local.layout import Layout
+from deploy.local import kafka, stack
+from deploy.local.layout import REPOSITORY, Layout
 from shared.chassis.topics import ensure_topics
 from shared.contracts.topics import PLATFORM_EVENTS, RECORD_BYTES, Topic
 from tests.bench.consuming import ROUNDS, drive
 from tests.bench.load import communes, life_stories
+from tests.support.infrastructure import SHIFT
 
-RECORDS = int(os.environ.get("BENCH_POISON_RECORDS", "100000"))
-"""Records of each of the two topics; 1,000,000 for the long form."""
+RECORDS = 100_000
+"""Records of each of the two topics, unless told otherwise."""
 
 ONE_IN = 1000
 """Every so many records one is bad."""
@@ -44,24 +49,43 @@ POISONS: dict[str, Callable[[Told], Bad]] = {
 """Ways to be bad: a record as it was meant gives the bad value and headers."""
 
 
-async def cost_of_poison(layout: Layout) -> dict[str, Any]:
+FILE = REPOSITORY / ".stack" / "poison.json"
+
+
+async def bench(records: int) -> int:
+    """Measure it on a stack of its own; 0."""
+    layout = Layout(REPOSITORY / ".stack" / "bench", SHIFT + 4000)
+    await asyncio.to_thread(stack.reset, layout)
+    await asyncio.to_thread(lambda: stack.up(layout, infrastructure_only=True))
+    try:
+        found = await cost_of_poison(layout, records)
+    finally:
+        await asyncio.to_thread(stack.down, layout)
+    told = json.dumps(found, indent=2)
+    FILE.write_text(told)
+    print(f"{told}\nthe same in {FILE.relative_to(REPOSITORY)}")
+    await asyncio.to_thread(stack.reset, layout)
+    return 0
+
+
+async def cost_of_poison(layout: Layout, records: int = RECORDS) -> dict[str, Any]:
     """Events per second with and without poison, what that costs in percent, and the dead letters.
 
     Args:
         layout: a running broker and database; the services may be stopped.
+        records: how many, of each of the two kinds of traffic.
     """
     servers = layout.bootstrap_servers(kafka.nodes(layout))
     clean, poisoned = (replace(PLATFORM_EVENTS, name=f"bench-{kind}", readers=()) for kind in ("clean", "poisoned"))
     await ensure_topics(servers, [clean, poisoned], 1)
-    stories = life_stories(RECORDS // 4, communes(), prefix="poison")[:RECORDS]
-    stories = life_stories(RECORDS // 4, communes(), prefix="poison")[:RECORDS]
+    stories = life_stories(records // 4, communes(), prefix="poison")[:records]
     await _send(servers, clean, [(told.key, told.data, told.headers) for told in stories])
     await _send(servers, poisoned, with_poison(stories))
     rates: dict[str, list[float]] = {clean.name: [], poisoned.name: []}
     for _ in range(ROUNDS):
         for topic in (clean, poisoned):
-            driven = await drive(layout, topic, RECORDS)
-            rates[topic.name].append(RECORDS / driven.seconds)
+            driven = await drive(layout, topic, records)
+            rates[topic.name].append(records / driven.seconds)
     dead_letters = driven.dead_letters
     without, rate = statistics.median(rates[clean.name]), statistics.median(rates[poisoned.name])
     live = replace(PLATFORM_EVENTS, name="bench-live", readers=())
@@ -73,7 +97,7 @@ async def cost_of_poison(layout: Layout) -> dict[str, Any]:
     await _send(servers, live, some, rate / 2)
     driven = await driving
     return {
-        "records": RECORDS,
+        "records": records,
         "clean_events_per_second": round(without),
         "poisoned_events_per_second": round(rate),
         "cost_percent": round((1 - rate / without) * 100, 1),
@@ -108,3 +132,7 @@ async def _send(
         await producer.send(topic.name, key=key, value=value, headers=headers)
     await producer.flush()
     await producer.stop()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(bench(int(sys.argv[1]) if len(sys.argv) > 1 else RECORDS)))

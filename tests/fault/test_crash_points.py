@@ -109,6 +109,7 @@ def _note(report: Report, leg: Leg, seed: int) -> None:
         report.add(NAME, WHAT, seed, Outcome(leg.findings if last else [], seconds, leg.seconds / len(leg.healed), 0))
     for (point, recovery), why in leg.broken.items():
         report.add(NAME, WHAT, seed, None, f"{recovery} {point}: {why}")
+    report.write()
 
 
 def _explain(leg: Leg) -> str:

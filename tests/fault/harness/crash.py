@@ -95,8 +95,6 @@ class Driver:
                 leg.healed[run] = await self.carry_out(run)
             except AssertionError as error:
                 leg.broken[run] = str(error)
-                await self._system.write_stacks(self._service)
-                self._system.keep_logs(f"{run[0].name} {run[1]}".replace("/", " "))
                 self._system.end_all(self._service)
                 await self._system.have(self._service, 1)
 
@@ -115,6 +113,11 @@ class Driver:
             struck = time.monotonic()
             await self._recover(number, point, recovery, acting)
             return time.monotonic() - struck
+        except AssertionError:
+            # Now, before anybody is started again.
+            await self._system.write_stacks(self._service)
+            self._system.keep_logs(f"{point.name} {recovery}".replace("/", " "))
+            raise
         finally:
             # Nothing is offered by halves, or the checker would miss the other half.
             order.withdraw()

@@ -23,6 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deploy.local.layout import REPOSITORY
+from tests.fault.harness import stacks
 
 _LATE = (
     "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvicorn.lifespan.off", "cramjam",
@@ -134,6 +135,7 @@ def main(service: str) -> None:
         importlib.import_module(name)
     gc.collect()
     gc.freeze()
+    signal.signal(stacks.WISH, signal.SIG_IGN)  # a child that cannot answer yet must not die of being asked
     children: dict[int, Path] = {}
 
     def note(*_: object) -> None:
