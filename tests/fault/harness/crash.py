@@ -113,11 +113,11 @@ class Driver:
             struck = time.monotonic()
             await self._recover(number, point, recovery, acting)
             return time.monotonic() - struck
-        except AssertionError:
+        except AssertionError as error:
             # Now, before anybody is started again.
-            await self._system.write_stacks(self._service)
+            stands = await self._system.write_stacks(self._service)
             self._system.keep_logs(f"{point.name} {recovery}".replace("/", " "))
-            raise
+            raise AssertionError(f"{error}; {stands}") from error
         finally:
             # Nothing is offered by halves, or the checker would miss the other half.
             order.withdraw()

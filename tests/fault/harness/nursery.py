@@ -17,8 +17,10 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -42,23 +44,18 @@ class Child:
 
     def __init__(self, pid: int, last_word: Path) -> None:
         self.pid = pid
-        self._handle = os.pidfd_open(pid)
         self._last_word = last_word
+        self._handle = os.pidfd_open(pid)
+        # Not before nobody asks any more: the number of a closed handle is soon that of another process or a socket.
+        weakref.finalize(self, os.close, self._handle)
+        self._asking = threading.Lock()
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
         """None while it lives; its status afterwards, negative for a signal; -9 when its parent is gone as well and nobody knows."""
-        if self.returncode is None and select.select([self._handle], [], [], 0)[0]:
-            os.close(self._handle)
-            deadline = time.monotonic() + _TOLD_S
-            while self.returncode is None:
-                if self._last_word.exists():
-                    self.returncode = int(self._last_word.read_text("ascii"))
-                    self._last_word.unlink()
-                elif time.monotonic() > deadline:
-                    self.returncode = -signal.SIGKILL
-                else:
-                    time.sleep(0.001)
+        with self._asking:  # a thread may wait for it while another asks
+            if self.returncode is None and _end_of(self._handle).poll(0):
+                self.returncode = self._status()
         return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
@@ -67,9 +64,19 @@ class Child:
         Raises:
             subprocess.TimeoutExpired: it has not, after `timeout` seconds.
         """
-        if self.returncode is None and not select.select([self._handle], [], [], timeout)[0]:
+        if not _end_of(self._handle).poll(None if timeout is None else timeout * 1000):
             raise subprocess.TimeoutExpired(f"pid {self.pid}", timeout or 0)
         return self.poll() or 0
+
+    def _status(self) -> int:
+        deadline = time.monotonic() + _TOLD_S
+        while not self._last_word.exists():
+            if time.monotonic() > deadline:
+                return -signal.SIGKILL
+            time.sleep(0.001)
+        status = int(self._last_word.read_text("ascii"))
+        self._last_word.unlink()
+        return status
 
     def send_signal(self, wanted: int) -> None:
         """A signal, unless it has ended; its pid may be somebody else's then."""
@@ -121,6 +128,13 @@ class Nursery:
 
 _TOLD_S = 2.0
 """Longest wait until the parent of a child that has ended has written its status down, seconds."""
+
+
+def _end_of(handle: int) -> "select.poll":
+    """Something to poll that answers when a process has ended; one for each who asks, because one must not be shared by threads."""
+    end = select.poll()
+    end.register(handle, select.POLLIN)
+    return end
 
 
 def _last_word(log: Path, pid: int) -> Path:

@@ -1,6 +1,7 @@
 """What a process is waiting for: on SIGUSR2 it writes the stacks of its tasks into its log."""
 
 import asyncio
+import faulthandler
 import signal
 import sys
 from typing import Any
@@ -15,8 +16,10 @@ WRITTEN_S = 0.5
 
 
 def on_signal() -> None:
-    """Let this process answer the signal."""
+    """Let this process answer the signal, and write the stack of its threads when it breaks down or hangs outside Python."""
     signal.signal(WISH, lambda *_: _write())
+    faulthandler.enable(sys.stderr)
+    faulthandler.register(WISH, sys.stderr, chain=True)
 
 
 def _write() -> None:

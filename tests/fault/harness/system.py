@@ -185,12 +185,15 @@ class System(Servers):
         self.processes[service, number] = ServiceProcess(f"{service}-{role}-{number}", port, log, child)
         return self.processes[service, number]
 
-    async def write_stacks(self, service: str) -> None:
-        """Let the living processes of a service write into their logs what they wait for."""
+    async def write_stacks(self, service: str) -> str:
+        """Let the processes of a service write into their logs what they wait for; which of them live."""
+        found = []
         for (owner, _), process in self.processes.items():
             if owner == service:
                 process.child.send_signal(stacks.WISH)
+                found.append(f"{process.name} (pid {process.child.pid}) {'lives' if process.alive else f'ended with {process.child.poll()}'}")
         await asyncio.sleep(stacks.WRITTEN_S)
+        return ", ".join(found)
 
     def is_api(self, number: int) -> bool:
         """Whether a replica of this number is an API."""
