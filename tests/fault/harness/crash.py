@@ -158,7 +158,7 @@ class Driver:
     async def _start_until_obeyed(self, act: str, order: Order) -> None:
         """Workers are killed and started again in turn, which is when they take work over, until one has come to the point."""
         match act:
-            case "quarter":
+            case "quarter" if self._service == "reporting":
                 await self._lab.acts.forget_a_quarter()
                 await self._start_the_dead(order)
             case "nameless":

@@ -82,7 +82,8 @@ def read(traces: Mapping[str, str]) -> list[Point]:
 
 def _is_chance(line: Sequence[str]) -> bool:
     act, name, *_ = line
-    return f"/{ASSIGNMENT}" in name and act not in ASSIGNING
+    # A quarter is forgotten by reporting alone; its workers die of it.
+    return (f"/{ASSIGNMENT}" in name and act not in ASSIGNING) or (act == "quarter" and not name.startswith("reporting/"))
 
 
 def pieces(points: Iterable[Point]) -> dict[str, list[Point]]:
