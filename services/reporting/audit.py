@@ -4,13 +4,11 @@ It reads the topics up to the offsets that the figures of one database snapshot 
 What was set aside is left out, unless a clerk had it applied after all; then it counts as it was mended.
 """
 
-import asyncio
 import json
-import logging
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +22,6 @@ from rich.progress import Progress
 from services.reporting import metrics
 from shared.chassis import unpacking
 from shared.chassis.database import Pool
-from shared.chassis.errors import is_transient
 from shared.chassis.header_names import read_every_name
 
 TOPICS = ("registry-events", "enrollment-events", "assessment-events")
@@ -32,11 +29,6 @@ TOPICS = ("registry-events", "enrollment-events", "assessment-events")
 
 EXAMPLES = 20
 """Differing cells that are shown."""
-
-SHOWN_EVERY_S = 15.0
-"""Pause between two looks at what the last audit and the last rebuild found, seconds."""
-
-log = logging.getLogger(__name__)
 
 _SQL = Path(__file__).with_name("audit.sql")
 
@@ -260,17 +252,3 @@ async def show_last(pool: Pool) -> None:
         metrics.AUDIT_CELLS.set(row["cells_compared"])
         metrics.AUDIT_DRIFT.set(row["cells_differing"])
         metrics.AUDIT_AT.set(row["last_success"].timestamp() if row["last_success"] else 0)
-
-
-async def show_always(pool: Pool, looks: Sequence[Callable[[Pool], Awaitable[None]]], stop: asyncio.Event) -> None:
-    """Keep the metrics at what the last runs of commands found until `stop` is set; each look sets those of one command."""
-    while not stop.is_set():
-        try:
-            for look in looks:
-                await look(pool)
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.warning("last runs could not be read", extra={"error": type(error).__name__})
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), SHOWN_EVERY_S)

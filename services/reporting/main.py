@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from services.reporting.api import create_router
-from services.reporting.audit import Finding, show_always
+from services.reporting.audit import Finding
 from services.reporting.audit import audit as recount
 from services.reporting.audit import show_last as show_audit
 from services.reporting.figures.handlers import Folding
@@ -33,10 +33,14 @@ from services.reporting.settings import ReportingSettings
 from shared.chassis.clock import now
 from shared.chassis.consume import Subscription
 from shared.chassis.errors import MustNotWork, Transient
+from shared.chassis.looking import look_always
 from shared.chassis.process import spare_the_collector
 from shared.chassis.service import BackgroundTask, Runtime, Service, load, open_runtime, run
 from shared.contracts import assessment, enrollment
 from shared.contracts.topics import ASSESSMENT_EVENTS, ENROLLMENT_EVENTS, REGISTRY_EVENTS
+
+SHOWN_EVERY_S = 15.0
+"""How often metrics are brought to what the last runs of commands found, seconds."""
 
 
 def subscriptions(_: Runtime) -> list[Subscription]:
@@ -60,7 +64,8 @@ def background(runtime: Runtime) -> list[BackgroundTask]:
     publisher = Publisher(runtime.pool, runtime.clock, runtime.wake_relay, look_back, runtime.settings.takeover_s)
     return [
         BackgroundTask("publisher", publisher.run),
-        BackgroundTask("last runs", partial(show_always, runtime.pool, (show_audit, show_rebuild))),
+        BackgroundTask("last audit", partial(look_always, "the last audit", partial(show_audit, runtime.pool), SHOWN_EVERY_S)),
+        BackgroundTask("last rebuild", partial(look_always, "the last rebuild", partial(show_rebuild, runtime.pool), SHOWN_EVERY_S)),
     ]
 
 

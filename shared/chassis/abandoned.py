@@ -5,12 +5,9 @@ an `executemany` and no end of it counts as active, and no timeout of PostgreSQL
 answered for a process that is frozen, or by a proxy in between. So the workers of the service end such sessions themselves.
 """
 
-import asyncio
 import logging
-from contextlib import suppress
 
 from shared.chassis.database import LOCKS_KEPT, Pool, connection
-from shared.chassis.errors import is_transient
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +31,7 @@ async def end_abandoned(pool: Pool, takeover_s: float) -> int:
         How many there were.
     """
     async with connection(pool) as link:
-        return int(await link.fetchval(_END, takeover_s * LOCKS_KEPT))
-
-
-async def watch_abandoned(pool: Pool, takeover_s: float, stop: asyncio.Event) -> None:
-    """Look again and again until `stop` is set."""
-    while not stop.is_set():
-        try:
-            if ended := await end_abandoned(pool, takeover_s):
-                log.warning("ended sessions that were silent in mid-batch", extra={"sessions": ended})
-        except Exception as error:
-            if not is_transient(error):
-                raise
-            log.warning("silent sessions could not be looked for", extra={"error": type(error).__name__})
-        with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), takeover_s)
+        ended = int(await link.fetchval(_END, takeover_s * LOCKS_KEPT))
+    if ended:
+        log.warning("ended sessions that were silent in mid-batch", extra={"sessions": ended})
+    return ended

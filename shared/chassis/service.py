@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from pydantic import ValidationError
 
 from shared.chassis import crash_points, health, telemetry
-from shared.chassis.abandoned import watch_abandoned
+from shared.chassis.abandoned import end_abandoned
 from shared.chassis.admission import Admission, Look
 from shared.chassis.clock import Clock, now
 from shared.chassis.consume import BatchConsumer, Subscription
@@ -31,8 +31,9 @@ from shared.chassis.letters.commands import create_commands
 from shared.chassis.letters.desk import Desk
 from shared.chassis.letters.reasons import Reason, ReasonBook
 from shared.chassis.letters.sources import Source
-from shared.chassis.letters.watch import watch_open
+from shared.chassis.letters.watch import COUNTED_EVERY_S, measure_open
 from shared.chassis.logging import configure as configure_logging
+from shared.chassis.looking import look_always
 from shared.chassis.migrations import migrate
 from shared.chassis.process import run_to_the_end, spare_the_collector, start_broker, stop_on_signals, until_stopped
 from shared.chassis.relay import Relay
@@ -277,8 +278,10 @@ async def _worker(service: Service, settings: ServiceSettings) -> int:
         asyncio.create_task(relay.run(stop), name="relay"),
         asyncio.create_task(admission.guard(stop, begin, end), name="admission"),
         *(asyncio.create_task(watch_lag(consumer, stop), name=f"lag {consumer.topic.name}") for consumer in consumers),
-        asyncio.create_task(watch_open(pool, service.name, stop), name="dead letters"),
-        asyncio.create_task(watch_abandoned(pool, settings.takeover_s, stop), name="abandoned sessions"),
+        asyncio.create_task(look_always("open dead letters", lambda: measure_open(pool, service.name), COUNTED_EVERY_S, stop), name="dead letters"),
+        asyncio.create_task(
+            look_always("silent sessions", lambda: end_abandoned(pool, settings.takeover_s), settings.takeover_s, stop), name="abandoned sessions"
+        ),
         *(asyncio.create_task(_background(task, stop, admission), name=task.name) for task in service.background(runtime)),
     ]
     spare_the_collector()

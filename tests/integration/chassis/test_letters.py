@@ -301,8 +301,8 @@ async def test_the_gauge_tells_what_waits_and_forgets_what_does_not(counter: Cou
         return REGISTRY.get_sample_value("dead_letters_open", {"group": counter.bakery.group, "reason": reason})
 
     await set_aside(counter.pool, counter.bakery.loaves, counter.bakery.group, [(headers(n), b"{") for n in range(3)], "not_json")
-    await watch.measure(counter.pool, counter.bakery.group)
+    await watch.measure_open(counter.pool, counter.bakery.group)
     assert gauge("not_json") == 3
     await counter.desk.drop(Filter(), "lan", "test")
-    await watch.measure(counter.pool, counter.bakery.group)
+    await watch.measure_open(counter.pool, counter.bakery.group)
     assert gauge("not_json") is None
