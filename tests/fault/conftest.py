@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     options.addoption("--fault-seeds", type=int, default=None, help="how many seeds of each fault (default 1)")
     options.addoption("--fault-minutes", type=float, default=None, help="start no further run so many minutes after the first")
     options.addoption("--fault-only", default=None, help="only these faults and controls, by name, separated by commas: P1,DB1")
-    options.addoption("--crash-points", default="sample", help="crash points of P2: sample, all, or a part of their names (default sample)")
+    options.addoption("--crash-points", default="sample", help="crash points of P2: sample, all, or a part of '<recovery> <point>' (default sample)")
 
 
 def pytest_configure(config: pytest.Config) -> None:

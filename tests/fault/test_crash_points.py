@@ -99,7 +99,7 @@ async def test_without_offset_rows_a_death_after_the_commit_applies_records_twic
 def _wanted(listed: Listed, which: str) -> list[Run]:
     if which == "sample":
         return sample(listed.points, random.Random(f"sample {listed.seed}"))  # noqa: S311
-    return [run for run in every_run(listed.points) if which == "all" or which in run[0].name]
+    return [run for run in every_run(listed.points) if which == "all" or which in f"{run[1]} {run[0].name}"]
 
 
 def _note(report: Report, leg: Leg, seed: int) -> None:
