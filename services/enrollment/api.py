@@ -1,9 +1,9 @@
 """HTTP routes of enrollment: facts in, registers, and what is known of an entity under its pseudonym."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +16,7 @@ from services.enrollment.persons import store as persons
 from services.enrollment.registers import handlers as registers
 from services.enrollment.registers import store as register_store
 from services.enrollment.registers.domain import Course
+from services.enrollment.registers.handlers import Superseded
 from shared.chassis.auth import Principal, requires
 from shared.chassis.database import transaction
 from shared.chassis.outbox import announce
@@ -23,6 +24,9 @@ from shared.chassis.problem import Problem
 from shared.chassis.service import Runtime
 from shared.contracts.envelope import Word
 from shared.contracts.platform import CourseCode
+
+_TAG = r'^"[0-9]{1,18}"$'
+"""An ETag as the register gives it out: a version."""
 
 
 class CourseEntry(BaseModel):
@@ -88,12 +92,33 @@ def create_router(runtime: Runtime, history_sources: tuple[str, ...]) -> APIRout
         return item
 
     @router.put("/registers/courses/{code}", tags=["registers"], summary="Enter or change a course of the register")
-    async def put_course(code: CourseCode, entry: CourseEntry, _: Annotated[Principal, Depends(requires("registers:write"))]) -> dict[str, object]:
+    async def put_course(
+        code: CourseCode,
+        entry: CourseEntry,
+        response: Response,
+        _: Annotated[Principal, Depends(requires("registers:write"))],
+        if_match: Annotated[str | None, Header(pattern=_TAG, description="ETag of what was read: nothing else is replaced")] = None,
+        if_none_match: Annotated[Literal["*"] | None, Header(description="*: enter it, and replace nothing")] = None,
+    ) -> dict[str, object]:
+        """A request that a client gave up may still arrive, behind a later one; with a condition it does not undo that one (RFC 9110, 13.1)."""
+        seen = 0 if if_none_match else None if if_match is None else int(if_match.strip('"'))
         async with transaction(runtime.pool) as tx:
             course = Course(code, entry.title, entry.launched_by, tuple(entry.course_sets))
-            changed = await registers.put_courses(tx, [course], runtime.clock())
+            done = await registers.put_course(tx, course, runtime.clock(), seen)
+        if isinstance(done, Superseded):
+            raise Problem(412, "Precondition failed", "The register holds something else than you saw; read the course again, then decide.")
         runtime.wake_relay()
-        return {"code": code, "changed": bool(changed)}
+        response.headers["etag"] = _tag(done.version)
+        return {"code": code, "changed": done.changed, "version": done.version}
+
+    @router.get("/registers/courses/{code}", tags=["registers"], summary="A course of the register; its ETag is what a change may depend on")
+    async def get_course(code: CourseCode, response: Response, _: Annotated[Principal, Depends(requires("registers:read"))]) -> Course:
+        async with transaction(runtime.pool) as tx:
+            found = (await register_store.courses(tx)).get(code)
+        if found is None:
+            raise Problem(404, "Not found", "No course has this code; GET /v1/registers/courses shows all of them.")
+        response.headers["etag"] = _tag(found[1])
+        return found[0]
 
     @router.get("/registers/courses", tags=["registers"], summary="The course register")
     async def get_courses(_: Annotated[Principal, Depends(requires("registers:read"))]) -> dict[str, object]:
@@ -126,6 +151,10 @@ def create_router(runtime: Runtime, history_sources: tuple[str, ...]) -> APIRout
             return {"person": found, "facts": await facts.positions(tx, person_ref)}
 
     return router
+
+
+def _tag(version: int) -> str:
+    return f'"{version}"'
 
 
 def _verdict(item: Accepted | NotAccepted) -> dict[str, object]:

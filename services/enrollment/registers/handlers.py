@@ -1,8 +1,8 @@
 """Change the registers and announce what is different now."""
 
 import csv
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import cast
@@ -48,9 +48,48 @@ async def put_courses(tx: Tx, courses: Iterable[Course], at: datetime) -> int:
         for course in courses
         if course.code not in known or known[course.code][0] != course
     ]
+    await _enter(tx, changed, at)
+    return len(changed)
+
+
+@dataclass(frozen=True, slots=True)
+class Entered:
+    """A course stands as the caller wants it, in this version; `changed` when it did not before."""
+
+    version: int
+    changed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Superseded:
+    """Something else stands in the register than the caller saw; nothing was changed."""
+
+
+async def put_course(tx: Tx, course: Course, at: datetime, seen: int | None = None) -> Entered | Superseded:
+    """Enter or change one course.
+
+    A request that got stuck on its way may arrive behind a later one. Who says what he saw is not undone by it.
+
+    Args:
+        tx: where to.
+        course: as it shall stand. When it stands so already, that is all that was wanted, whatever was seen.
+        at: now.
+        seen: the version that the caller saw, 0 for a course that did not stand; None: whatever stands is replaced.
+    """
+    await store.lock(tx)
+    stands, version = (await store.courses(tx)).get(course.code, (None, 0))
+    if stands == course:
+        return Entered(version, changed=False)
+    if seen not in (None, version):
+        return Superseded()
+    version = next_version(version or None, at)
+    await _enter(tx, [(course, version)], at)
+    return Entered(version, changed=True)
+
+
+async def _enter(tx: Tx, changed: Sequence[tuple[Course, int]], at: datetime) -> None:
     await store.put_courses(tx, changed)
     await announce(tx, [_event("course", COURSE_PUBLISHED.name, asdict(course), version, at) for course, version in changed])
-    return len(changed)
 
 
 def read_territory(path: Path) -> list[TerritoryUnit]:

@@ -211,6 +211,30 @@ async def test_a_key_speaks_for_its_own_source_only(client: httpx.AsyncClient, p
     assert len(await _stored(pool)) == 1
 
 
+async def test_a_request_that_comes_late_does_not_undo_a_later_one(client: httpx.AsyncClient) -> None:
+    course, first, second = "/v1/registers/courses/BBB", {"title": "B", "launched_by": "BXD"}, {"title": "B2", "launched_by": "BXD"}
+    entered = await client.put(course, json=first, headers={"if-none-match": "*"})
+    assert entered.headers["etag"] == f'"{entered.json()["version"]}"'
+    changed = await client.put(course, json=second, headers={"if-match": entered.headers["etag"]})
+    assert changed.json()["changed"] is True
+    late = await client.put(course, json=first, headers={"if-none-match": "*"})
+    assert (late.status_code, late.headers["content-type"]) == (412, "application/problem+json")
+    read = await client.get(course)
+    assert (read.json()["title"], read.headers["etag"]) == ("B2", changed.headers["etag"])
+    # A copy of what stands is no contradiction, whatever it saw.
+    assert (await client.put(course, json=second, headers={"if-match": entered.headers["etag"]})).json()["changed"] is False
+    # Without a condition whoever comes last is right: what the condition is for.
+    assert (await client.put(course, json=first)).json()["changed"] is True
+    assert (await client.get("/v1/registers/courses/CCC")).status_code == 404
+
+
+@pytest.mark.parametrize("condition", [{"if-match": "7"}, {"if-match": '"x"'}, {"if-match": 'W/"7"'}, {"if-match": "*"}, {"if-none-match": '"7"'}])
+async def test_a_condition_that_cannot_be_read_changes_nothing(client: httpx.AsyncClient, condition: dict[str, str]) -> None:
+    answer = await client.put("/v1/registers/courses/AAA", json={"title": "B", "launched_by": "BXD"}, headers=condition)
+    assert (answer.status_code, answer.headers["content-type"]) == (422, "application/problem+json")
+    assert (await client.get("/v1/registers/courses/AAA")).json()["title"] == "A"
+
+
 async def test_a_course_that_did_not_change_is_not_announced_again(client: httpx.AsyncClient, pool: Pool) -> None:
     entry = {"title": "B", "launched_by": "BXD", "course_sets": ["KH-440"]}
     assert (await client.put("/v1/registers/courses/BBB", json=entry)).json()["changed"] is True
