@@ -22,6 +22,9 @@ BROKERS = (1, 2, 3)
 KEPT_LOGS = REPOSITORY / ".stack" / "fault-logs"
 """Logs of runs that failed, a folder each."""
 
+_GONE = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""How a session that ended meanwhile is noticed."""
+
 
 @dataclass(frozen=True)
 class Doors:
@@ -61,6 +64,7 @@ class Servers:
     layout: Layout
     doors: Doors
     brokers: tuple[int, ...] = BROKERS
+    _idle: "dict[str, list[asyncpg.Connection[asyncpg.Record]]]" = field(default_factory=dict)
     _within: "dict[str, asyncpg.Connection[asyncpg.Record]]" = field(default_factory=dict)
 
     @property
@@ -74,11 +78,38 @@ class Servers:
         if service in self._within:
             yield self._within[service]
             return
-        connection = await asyncpg.connect(postgres.dsn(self.layout, service), timeout=10, command_timeout=60)
+        connection = await self._idle_connection(service) or await self._connect(service)
         try:
             yield connection
         finally:
-            await connection.close(timeout=5)
+            if connection.is_in_transaction():
+                connection.terminate()  # it holds locks
+            else:
+                self._idle.setdefault(service, []).append(connection)
+
+    async def _connect(self, service: str) -> "asyncpg.Connection[asyncpg.Record]":
+        # Tables are changed, moved and replaced under it, so no statement is kept.
+        return await asyncpg.connect(postgres.dsn(self.layout, service), timeout=10, command_timeout=60, statement_cache_size=0)
+
+    async def _idle_connection(self, service: str) -> "asyncpg.Connection[asyncpg.Record] | None":
+        """One that was used before and still lives. A run asks a thousand times, and each new session costs the server a process."""
+        while waiting := self._idle.get(service):
+            connection = waiting.pop()
+            try:
+                await connection.reset(timeout=5)
+            except BaseException as error:
+                connection.terminate()
+                if not isinstance(error, _GONE):
+                    raise
+            else:
+                return connection
+        return None
+
+    def end_connections(self) -> None:
+        """Whoever asks next connects anew."""
+        for connection in [one for idle in self._idle.values() for one in idle]:
+            connection.terminate()
+        self._idle.clear()
 
     @asynccontextmanager
     async def within(self, service: str) -> "AsyncIterator[asyncpg.Connection[asyncpg.Record]]":

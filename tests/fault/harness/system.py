@@ -130,6 +130,7 @@ class System(Servers):
         if self.proxy is not None:
             await asyncio.to_thread(self.proxy.close)
             self.proxy = None
+        self.end_connections()
         await asyncio.to_thread(self.end_servers)
 
     def start_services(self) -> None:
