@@ -28,7 +28,7 @@ test-contract: setup ## can yesterday's reader read today's event
 test-integration: setup ## SQL and machinery on real Kafka and PostgreSQL
 	@$(PYTHON) -m pytest tests/integration
 test-fault: setup ## faults, with negative controls (make test-fault only=P1,DB1 seed=7; seeds=25 minutes=60; only=P2 points=all)
-	@$(PYTHON) -m pytest $(if $(only),tests/fault/test_matrix.py tests/fault/test_crash_points.py,tests/fault) $(if $(points),--crash-points '$(points)') \
+	@$(PYTHON) -m pytest tests/fault/test_matrix.py tests/fault/test_crash_points.py $(if $(points),--crash-points '$(points)') \
 	  $(if $(only),--fault-only $(only)) $(if $(seed),--fault-seed $(seed)) $(if $(seeds),--fault-seeds $(seeds)) $(if $(minutes),--fault-minutes $(minutes))
 test-e2e: setup ## a learner's journey through all four services
 	@$(PYTHON) -m pytest tests/e2e

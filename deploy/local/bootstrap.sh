@@ -97,7 +97,8 @@ if ! "$VENV/bin/python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>
 fi
 rm -f "$VENV/.stamp"
 # The system's certificates, so that an office's own authority is trusted as apt-get and pip trust it.
-packages() { "$VENV/bin/uv" pip install --system-certs --quiet --python "$VENV/bin/python" --require-hashes -r "$1"; }
+# Compiled at once: a process of a service starts in half the time, also where Python must not write beside its sources.
+packages() { "$VENV/bin/uv" pip install --system-certs --quiet --compile-bytecode --python "$VENV/bin/python" --require-hashes -r "$1"; }
 {
     "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/local/installer.lock \
         && packages requirements.lock

@@ -28,7 +28,7 @@ from deploy.local.layout import REPOSITORY
 from tests.fault.harness import stacks
 
 _LATE = (
-    "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvicorn.lifespan.off", "cramjam",
+    "pydantic.v1", "anyio._backends._asyncio", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvicorn.lifespan.off", "cramjam",
     "tests.fault.harness.witness", "tests.fault.harness.careless.consuming",
 )  # fmt: skip
 """Modules that a child would import when it is already running."""
