@@ -28,7 +28,8 @@ from deploy.local.layout import REPOSITORY
 from tests.fault.harness import stacks
 
 _LATE = (
-    "pydantic.v1", "anyio._backends._asyncio", "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvicorn.lifespan.off", "cramjam",
+    "pydantic.v1", "anyio._backends._asyncio", "cramjam",
+    "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvicorn.lifespan.off",
     "tests.fault.harness.witness", "tests.fault.harness.careless.consuming",
 )  # fmt: skip
 """Modules that a child would import when it is already running."""
