@@ -12,7 +12,7 @@ from deploy.local import secrets as stack_secrets
 from deploy.local.layout import REPOSITORY, SERVICES, Layout
 from shared.chassis.crash_points import ALLOWED, VARIABLE
 from tests.fault.harness.servers import Doors
-from tests.fault.harness.system import API, WITH_API, System
+from tests.fault.harness.system import API, TRUST, WITH_API, System
 from tests.support.infrastructure import SHIFT
 from tests.support.processes import ServiceProcess
 
@@ -109,7 +109,7 @@ class CrashSystem(System):
 
     def http(self) -> httpx.AsyncClient:
         """A client that does not wait for a frozen process."""
-        return httpx.AsyncClient(headers={"Authorization": f"Bearer {stack_secrets.of(self.layout).api_key}"}, timeout=ANSWER_S)
+        return httpx.AsyncClient(headers={"Authorization": f"Bearer {stack_secrets.of(self.layout).api_key}"}, timeout=ANSWER_S, verify=TRUST)
 
     def order(self, deed: str, point: str) -> Order:
         """Lay an order down."""

@@ -30,7 +30,7 @@ from tests.fault.harness import stacks
 _LATE = (
     "pydantic.v1", "anyio._backends._asyncio", "cramjam",
     "uvicorn.loops.auto", "uvicorn.protocols.http.auto", "uvicorn.protocols.websockets.auto", "uvicorn.lifespan.off",
-    "tests.fault.harness.witness", "tests.fault.harness.careless.consuming",
+    "tests.fault.harness.witness", "tests.fault.harness.impatient", "tests.fault.harness.careless.consuming",
 )  # fmt: skip
 """Modules that a child would import when it is already running."""
 

@@ -7,6 +7,7 @@ reach brokers and database by `Doors`; the harness itself always goes straight t
 import asyncio
 import contextlib
 import os
+import ssl
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -45,6 +46,9 @@ WITH_API = ("enrollment", "reporting")
 
 _PREPARE = (witness.WATCH, "tests.fault.harness.impatient:looking_soon", stacks.ON_SIGNAL)
 """Called in every process: it has a witness, lets nobody wait, and tells what it waits for."""
+
+TRUST = ssl.create_default_context()
+"""Nobody speaks TLS here, but each client without it would read all authorities of the machine again."""
 
 Replica = tuple[str, int]
 """A process of a service: (service, number)."""
@@ -87,7 +91,7 @@ class System(Servers):
 
     def http(self) -> httpx.AsyncClient:
         """A client that every API lets in."""
-        return httpx.AsyncClient(headers={"Authorization": f"Bearer {stack_secrets.of(self.layout).api_key}"}, timeout=5)
+        return httpx.AsyncClient(headers={"Authorization": f"Bearer {stack_secrets.of(self.layout).api_key}"}, timeout=5, verify=TRUST)
 
     # Whole.
 
