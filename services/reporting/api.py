@@ -17,6 +17,7 @@ from services.reporting.periods.domain import MOVEMENT_BEGAN, FigureRow, Period,
 from services.reporting.periods.handlers import DEFINITION, BeforeMovement, NotOver, UnknownNode
 from services.reporting.periods.places import Places
 from shared.chassis.auth import Principal, requires
+from shared.chassis.database import connection
 from shared.chassis.problem import Problem
 from shared.chassis.service import Runtime
 from shared.contracts.platform import CourseCode
@@ -61,18 +62,18 @@ def create_router(runtime: Runtime) -> APIRouter:
     ) -> Response:
         over = _period(period)
         indicators = [indicator] if indicator else list(INDICATORS)
-        async with runtime.pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            await store.hold(connection)
-            places = Places(await store.places(connection))
+        async with connection(runtime.pool) as link, link.transaction(isolation="repeatable_read", readonly=True):
+            await store.hold(link)
+            places = Places(await store.places(link))
             nodes = [scope, *places.children(scope)] if children else [scope]
-            if course_set not in (known := [EVERY_COURSE, *await store.course_sets(connection)]):
+            if course_set not in (known := [EVERY_COURSE, *await store.course_sets(link)]):
                 raise Problem(404, "Not found", f"The course register has no such set; there are {', '.join(known)}.")
             if not places.knows(scope):
                 raise Problem(404, "Not found", "The territory has no such node; provinces are VN/<2 digits>, communes VN/<2 digits>/<5 digits>.")
-            found = {row[:3]: row for row in await store.selected(connection, nodes, over, course_set, indicators)}
+            found = {row[:3]: row for row in await store.selected(link, nodes, over, course_set, indicators)}
             rows = [found.get((one, course_set, node), (one, course_set, node, 0, 0, 0, 0, 0, 0)) for node in nodes for one in indicators]
-            as_of = await store.data_as_of(connection)
-            provisional = await store.report(connection, report_id(DEFINITION, NATION, over.code)) is None
+            as_of = await store.data_as_of(link)
+            provisional = await store.report(link, report_id(DEFINITION, NATION, over.code)) is None
         if format == "csv":
             edition = _Edition(over, str(as_of["moved_at"] or ""), provisional)
             return _csv(rows, edition, places.name, f"figures-{over.code}.csv")
@@ -84,8 +85,8 @@ def create_router(runtime: Runtime) -> APIRouter:
         wanted: ReportRequest, _: Annotated[Principal, Depends(requires("reports:freeze"))], response: Response
     ) -> dict[str, object]:
         over = _period(wanted.period)
-        async with runtime.pool.acquire() as connection, connection.transaction(isolation="repeatable_read"):
-            outcome = await handlers.freeze(connection, wanted.scope, over, runtime.clock())
+        async with connection(runtime.pool) as link, link.transaction(isolation="repeatable_read"):
+            outcome = await handlers.freeze(link, wanted.scope, over, runtime.clock())
         match outcome:
             case UnknownNode():
                 raise Problem(404, "Not found", "The territory has no such node, or the register has not arrived yet.")
@@ -101,8 +102,8 @@ def create_router(runtime: Runtime) -> APIRouter:
     async def get_reports(
         _: Annotated[Principal, Depends(requires("reports:read"))], limit: Annotated[int, Field(ge=1, le=500)] = 50
     ) -> dict[str, object]:
-        async with runtime.pool.acquire() as connection:
-            return {"reports": await store.reports(connection, limit)}
+        async with connection(runtime.pool) as link:
+            return {"reports": await store.reports(link, limit)}
 
     @router.get("/reports/{report_id}", tags=["reports"], summary="A frozen report", response_model=None)
     async def get_report(
@@ -111,15 +112,15 @@ def create_router(runtime: Runtime) -> APIRouter:
         _: Annotated[Principal, Depends(requires("reports:read"))],
         format: Literal["json", "csv"] = "json",
     ) -> Response:
-        async with runtime.pool.acquire() as connection:
-            found = await store.report(connection, report_id)
+        async with connection(runtime.pool) as link:
+            found = await store.report(link, report_id)
             if found is None:
                 raise Problem(404, "Not found", "No report has this id; GET /v1/reports lists them.")
             etag = f'"{found.sha256}-{found.version}-{format}"'
             if request.headers.get("if-none-match") == etag:
                 return Response(status_code=304, headers={"etag": etag})
-            rows = await store.report_figures(connection, report_id)
-            names = await store.report_names(connection, report_id)
+            rows = await store.report_figures(link, report_id)
+            names = await store.report_names(link, report_id)
         if not handlers.is_intact(found, rows):
             raise Problem(500, "The report is not intact", "Its figures no longer have the digest they were frozen with; it cannot be shown.")
         over = Period(found.period, found.first_day, found.last_day)

@@ -21,7 +21,7 @@ from rich.progress import Progress
 
 from services.reporting import metrics
 from shared.chassis import unpacking
-from shared.chassis.database import Pool
+from shared.chassis.database import Pool, connection
 from shared.chassis.header_names import read_every_name
 
 TOPICS = ("registry-events", "enrollment-events", "assessment-events")
@@ -246,8 +246,8 @@ FROM audit_run ORDER BY audit_run_id DESC LIMIT 1
 
 async def show_last(pool: Pool) -> None:
     """Set the metrics of this process to what the last audit found; it ran in a process that is gone."""
-    async with pool.acquire() as connection:
-        row = await connection.fetchrow(_LAST)
+    async with connection(pool) as link:
+        row = await link.fetchrow(_LAST)
     if row is not None:
         metrics.AUDIT_CELLS.set(row["cells_compared"])
         metrics.AUDIT_DRIFT.set(row["cells_differing"])

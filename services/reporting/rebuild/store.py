@@ -8,7 +8,7 @@ from pathlib import Path
 from aiokafka import TopicPartition
 
 from services.reporting import metrics
-from shared.chassis.database import Pool, Tx
+from shared.chassis.database import Pool, Tx, connection
 from shared.chassis.migrations import find
 from shared.chassis.stops import Place
 
@@ -272,8 +272,8 @@ FROM rebuild_run ORDER BY rebuild_run_id DESC LIMIT 1
 
 async def show_last(pool: Pool) -> None:
     """Set the metrics of this process to what the last rebuild found; it ran in a process that is gone."""
-    async with pool.acquire() as connection:
-        row = await connection.fetchrow(_LAST)
+    async with connection(pool) as link:
+        row = await link.fetchrow(_LAST)
     if row is not None:
         metrics.REBUILD_DIFFERING.set(row["differing"])
         metrics.REBUILD_SWITCH.set(row["switch_seconds"])

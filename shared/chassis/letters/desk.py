@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.chassis.applying import Subscription
-from shared.chassis.database import Pool, Tx, transaction
+from shared.chassis.database import Pool, Tx, connection, transaction
 from shared.chassis.dead_letters import event_type
 from shared.chassis.errors import Rejected
 from shared.chassis.letters import store
@@ -92,13 +92,13 @@ class Desk:
 
     async def page(self, chosen: Filter, *, after: int = 0, limit: int = 50) -> list[Entry]:
         """Letters in the order in which they were set aside, beginning behind the id `after`; no values."""
-        async with self._pool.acquire() as connection:
-            return await store.entries(connection, self.service, chosen, after, limit)
+        async with connection(self._pool) as link:
+            return await store.entries(link, self.service, chosen, after, limit)
 
     async def count(self, chosen: Filter) -> dict[str, int]:
         """How many letters are meant, by reason, most first."""
-        async with self._pool.acquire() as connection:
-            return await store.count(connection, self.service, chosen)
+        async with connection(self._pool) as link:
+            return await store.count(link, self.service, chosen)
 
     async def show(self, letter_id: int) -> tuple[Letter, Sequence[Done]]:
         """One letter, whole, and what was done to it.
@@ -106,8 +106,8 @@ class Desk:
         Raises:
             Unknown: there is none with this id.
         """
-        async with self._pool.acquire() as connection, connection.transaction(isolation="repeatable_read", readonly=True):
-            return await self._find(connection, letter_id), await store.journal(connection, letter_id)
+        async with connection(self._pool) as link, link.transaction(isolation="repeatable_read", readonly=True):
+            return await self._find(link, letter_id), await store.journal(link, letter_id)
 
     async def insist_on_open(self, letter_id: int) -> None:
         """Say why a letter cannot be worked on.
@@ -116,8 +116,8 @@ class Desk:
             Unknown: there is none with this id.
             Settled: it is not open any more.
         """
-        async with self._pool.acquire() as connection:
-            await self._insist_on_open(connection, letter_id)
+        async with connection(self._pool) as link:
+            await self._insist_on_open(link, letter_id)
 
     async def edit(self, letter_id: int, wanted: Mending, by: str, why: str) -> Rejected | None:
         """Mend a letter. What came is kept; what is mended is what will be applied.
@@ -194,8 +194,8 @@ class Desk:
         """Open letters in the order of ids, some at a time, each time of one topic; what stays open is not met again."""
         chosen, left = replace(chosen, state="open"), most
         while left is None or left > 0:
-            async with self._pool.acquire() as connection:
-                rows = await store.sizes(connection, self.service, chosen, outcome.last, BATCH if left is None else min(BATCH, left))
+            async with connection(self._pool) as link:
+                rows = await store.sizes(link, self.service, chosen, outcome.last, BATCH if left is None else min(BATCH, left))
             if not rows:
                 return
             for batch in cut(rows):
