@@ -44,8 +44,8 @@ MOST_WORKERS = 8
 WITH_API = ("enrollment", "reporting")
 """Services whose API a run uses; that of the others is not started."""
 
-_PREPARE = (witness.WATCH, "tests.fault.harness.impatient:looking_soon", stacks.ON_SIGNAL)
-"""Called in every process: it has a witness, lets nobody wait, and tells what it waits for."""
+_PREPARE = ("tests.fault.harness.impatient:looking_soon", stacks.ON_SIGNAL)
+"""Called in every process: it lets nobody wait, and tells what it waits for."""
 
 TRUST = ssl.create_default_context()
 """Nobody speaks TLS here, but each client without it would read all authorities of the machine again."""
@@ -171,7 +171,7 @@ class System(Servers):
     # Services.
 
     def start_replica(self, service: str, number: int, env: Mapping[str, str] | None = None, prepare: Sequence[str] = ()) -> ServiceProcess:
-        """Fork a process of a service, with a witness in it.
+        """Fork a process of a service. A worker has a witness in it; what an API redrives was set aside by a worker, and is applied by right.
 
         Args:
             service: which.
@@ -186,7 +186,8 @@ class System(Servers):
             f"{prefix}_HTTP_PORT": str(port), f"{prefix}_INSTANCE": f"{service}-{number}", **self.env, **(env or {}),
         }  # fmt: skip
         log = self.layout.logs / f"{service}-{role}-{port}.log"
-        child = self._nurseries[service].bear(role, told, log, [*_PREPARE, *prepare])
+        watched = [] if role == "api" else [witness.WATCH]
+        child = self._nurseries[service].bear(role, told, log, [*watched, *_PREPARE, *prepare])
         self.processes[service, number] = ServiceProcess(f"{service}-{role}-{number}", port, log, child)
         return self.processes[service, number]
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from shared.contracts.topics import REPORT_EVENTS
+from tests.fault.harness import witness
 from tests.fault.harness.check_mails import all_are_sent
 from tests.fault.harness.faults import control
 from tests.fault.harness.findings import Finding
@@ -49,6 +50,8 @@ async def message_without_key(run: Run) -> Sequence[Finding]:
             await run.until_through()
             end(run, "notifications")
             await connection.executemany(_SET_BACK, [(REPORT_EVENTS.name, *place) for place in stood])
+            for partition, first in stood:
+                await witness.forget_since(connection, REPORT_EVENTS.name, partition, first)
             await begin(run, "notifications", "notifications:messages_without_a_key")
             return await run.verdict(QUICK_S)
         finally:
