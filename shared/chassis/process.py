@@ -81,21 +81,25 @@ async def until_stopped(
                 log.critical("process stops", exc_info=failure, extra={"task": task.get_name()})
                 code = 1
                 stop.set()
-    try:
-        async with asyncio.timeout(STOP_S):
-            await finish()
-            server.should_exit = True
-            # Not gather: given up, that one waits for whoever does not heed being cancelled.
-            done, _ = await asyncio.wait(tasks)
-            for task in done:
-                task.cancelled() or task.exception()  # told already, or of no use any more
-            await pool.close()
-    except TimeoutError:
-        log.warning("gave up waiting at stop; what was not committed will be read again")
+    # A task of its own, and not a time limit on us: what does not heed being cancelled would keep us waiting beyond it.
+    ending = asyncio.create_task(_end(tasks, server, finish, pool), name="end")
+    done, _ = await asyncio.wait({ending}, timeout=STOP_S)
+    failure = ending.exception() if done else TimeoutError()
+    if failure is not None:
+        log.warning("did not stop in good order; what was not committed will be read again", extra={"error": type(failure).__name__})
         pool.terminate()
-        for task in tasks:
+        for task in (ending, *tasks):
             task.cancel()
     return code
+
+
+async def _end(tasks: list["asyncio.Task[None]"], server: uvicorn.Server, finish: Callable[[], Awaitable[object]], pool: Pool) -> None:
+    await finish()
+    server.should_exit = True
+    done, _ = await asyncio.wait(tasks)
+    for task in done:
+        task.cancelled() or task.exception()  # told already, or of no use any more
+    await pool.close()
 
 
 async def start_broker(broker: KafkaBroker) -> bool:

@@ -227,6 +227,9 @@ def _desk(service: Service, runtime: Runtime) -> Desk:
 
 
 def _decide(service: Service, topic: str, by: str, why: str, decision: Callable[[Decider], Awaitable[T]]) -> T:
+    if not by.strip() or not why.strip():
+        print("Say with --by who decides, and with --why for what reason; both are noted.", file=sys.stderr)
+        raise SystemExit(2)
     settings: ServiceSettings = load(service.settings, service.name)
 
     async def carry_out() -> T:

@@ -1,15 +1,19 @@
 """Read back what subscribers of `figures` hold, as far as the tables may not know of it (decision 0011)."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
+from pydantic import ValidationError
 
 from shared.chassis.errors import Transient
-from shared.contracts.reporting import FIGURE_PUBLISHED
+from shared.contracts.reporting import FIGURE_PUBLISHED, Figure
 from shared.contracts.topics import FIGURES
+
+log = logging.getLogger(__name__)
 
 MARGIN = timedelta(minutes=1)
 """How far the clocks of brokers and services may be apart."""
@@ -57,8 +61,20 @@ async def _read(consumer: AIOKafkaConsumer, since: datetime) -> dict[str, Seen]:
     while any([await consumer.position(place) < ends[place] for place in places]):
         for records in (await consumer.getmany(timeout_ms=500)).values():
             for record in records:
-                told = FIGURE_PUBLISHED.decode(record.value)
+                if (told := _told(record.value)) is None:
+                    continue
                 before = seen.get(told.cell)
                 highest = max(told.version, before.highest_version) if before else told.version
                 seen[told.cell] = Seen(told.version, highest, told.period_from)
     return seen
+
+
+def _told(value: bytes | None) -> Figure | None:
+    """What a record says; None for a tombstone and for what no publisher of ours has written, which is nobody's cell."""
+    if value is None:
+        return None
+    try:
+        return FIGURE_PUBLISHED.decode(value)
+    except ValidationError:
+        log.error("a record of the topic cannot be read", extra={"topic": FIGURES.name})  # noqa: TRY400  (its text may hold values)
+        return None

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from shared.chassis.applying import Applying, Subscription, blame, halves, pause
-from shared.chassis.database import Pool, Tx, transaction
+from shared.chassis.database import Pool, Tx, opened_at, transaction
 from shared.chassis.dead_letters import DETAIL_LENGTH
 from shared.chassis.errors import Rejected, is_transient
 from shared.chassis.letters import store
@@ -107,7 +107,8 @@ class Redriving:
         if blamed is not None or applying is None:
             wrong = blamed or _NOT_READ
             return {letter.entry.letter_id: (wrong.reason, wrong.detail) for letter in letters}
-        items = [applying.read(letter.record) for letter in letters]
+        # As a consumer does: a connection that is younger may lead to a database that was put back, and then it is said again.
+        items = [applying.read(letter.record, opened_at(tx)) for letter in letters]
         ids = {(letter.record.partition, letter.record.offset): letter.entry.letter_id for letter in letters}
         verdicts = await applying.apply(items, tx)
         return {ids[one.record.partition, one.record.offset]: (one.reason, one.detail[:DETAIL_LENGTH]) for one in verdicts}
