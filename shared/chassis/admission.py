@@ -21,7 +21,7 @@ LOOK_EVERY_S = 5.0
 """Pause between two looks while work is done, seconds."""
 
 ANSWER_S = 10.0
-"""Longest wait for an answer, seconds; without one nothing is known."""
+"""Longest wait for an answer of the database, seconds."""
 
 WAIT_S = 1.0
 """Pause between two looks while work waits, seconds."""
@@ -38,11 +38,13 @@ class Look:
         reason: a word, label of the metric.
         ask: raises `MustNotWork` when it is not well, and anything that passes when it cannot be known now.
         every_s: how old an answer may be, seconds; 0: it is asked at every look.
+        within_s: longest wait for an answer, seconds; without one nothing is known, and the next thing is looked at.
     """
 
     reason: str
     ask: Callable[[], Awaitable[None]]
     every_s: float = 0.0
+    within_s: float = ANSWER_S
 
 
 class Admission:
@@ -67,7 +69,7 @@ class Admission:
             if look.reason not in self.refusals and time.monotonic() - self._well_at.get(look.reason, -look.every_s) < look.every_s:
                 continue
             try:
-                async with asyncio.timeout(ANSWER_S):
+                async with asyncio.timeout(look.within_s):
                     await look.ask()
             except MustNotWork as refusal:
                 self._refuse(look.reason, str(refusal))

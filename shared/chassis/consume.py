@@ -160,6 +160,8 @@ class BatchConsumer(Places):
             verdicts = {(letter.record.partition, letter.record.offset) for letter in letters}
             self._check_fuses(items, verdicts)
             await dead_letters.set_aside(tx, self.topic, self.group, letters)
+            if replayed := self._replayed(items, moves, verdicts):
+                await dead_letters.settle_applied(tx, self.group, self.topic.name, replayed)
         for partition, (before, after) in moves.items():
             self._standing[partition] = after
             position = standing.moved(self._positions.get(partition), before, after)
@@ -170,6 +172,14 @@ class BatchConsumer(Places):
         self._count(items, letters)
         self._committed()
         await self._tell_kafka({partition: after for partition, (_, after) in moves.items()})
+
+    def _replayed(self, items: Sequence[Item], moves: Mapping[int, tuple[int, int]], verdicts: set[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Places of applied records before which a dead letter was open when we took their partition up; hardly ever any."""
+        again = {partition: until for partition, (before, _) in moves.items() if before <= (until := self._open_until.get(partition, -1))}
+        if not again:
+            return []
+        places = ((item.record.partition, item.record.offset) for item in items)
+        return [place for place in places if place[1] <= again.get(place[0], -1) and place not in verdicts]
 
     def _check_fuses(self, items: Sequence[Item], verdicts: set[tuple[int, int]]) -> None:
         if not verdicts:

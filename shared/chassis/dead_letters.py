@@ -104,6 +104,49 @@ async def recent(pool: Pool, group: str, topic: str, spans: Mapping[int, tuple[i
     return found
 
 
+_LAST_OPEN = """
+SELECT letter.partition, max(letter.record_offset) AS record_offset
+FROM dead_letter AS letter JOIN consumed_offset AS consumed USING (consumer_group, topic, partition, era)
+WHERE letter.consumer_group = $1 AND letter.topic = $2 AND letter.partition = ANY($3::int[]) AND letter.state = 'open'
+GROUP BY letter.partition
+"""
+
+
+async def last_open(pool: Pool, group: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+    """Offset of the last open dead letter of each of these partitions that has one."""
+    async with connection(pool) as tx:
+        return {row["partition"]: row["record_offset"] for row in await tx.fetch(_LAST_OPEN, group, topic, list(partitions))}
+
+
+# What a clerk has mended of it goes: the record was applied as it came.
+_SETTLE_APPLIED = """
+WITH applied AS (
+    UPDATE dead_letter AS letter
+    SET state = 'redriven', settled_at = now(), settled_by = $5,
+        edited_at = NULL, edited_by = NULL, edited_value = NULL, edited_header_names = NULL, edited_header_values = NULL
+    FROM unnest($3::int[], $4::bigint[]) AS place (partition, record_offset)
+    JOIN consumed_offset AS consumed ON consumed.consumer_group = $1 AND consumed.topic = $2 AND consumed.partition = place.partition
+    WHERE letter.consumer_group = $1 AND letter.topic = $2 AND letter.partition = place.partition AND letter.era = consumed.era
+        AND letter.record_offset = place.record_offset AND letter.state = 'open'
+    RETURNING dead_letter_id
+)
+INSERT INTO dead_letter_act (dead_letter_id, act, done_by, outcome) SELECT dead_letter_id, 'redrive', $5, 'redriven' FROM applied
+"""
+
+REPLAY = "replay"
+"""Who settles a letter whose record was read again and applied."""
+
+
+async def settle_applied(tx: Tx, group: str, topic: str, places: Sequence[tuple[int, int]]) -> None:
+    """Settle the letters at these places (partition, offset): their records were read again and are applied now.
+
+    A service that has learned a type applies on a replay what it set aside before. Left open, the letter would say that the
+    record is in no figure, and whoever makes the figures again would leave it out.
+    """
+    partitions, record_offsets = zip(*places, strict=True)
+    await tx.execute(_SETTLE_APPLIED, group, topic, partitions, record_offsets, REPLAY)
+
+
 def event_type(record: RawRecord) -> str | None:
     """The CloudEvents type of a record, if it has a readable one."""
     for name, value in record.headers:

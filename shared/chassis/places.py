@@ -54,6 +54,8 @@ class Places:
         """Where the batch at work stands. Only its own commits move it; a rebalance in the meantime moves `_positions`."""
         self._rows: dict[int, Place] = {}
         self._fuses: dict[int, Fuse] = {}
+        self._open_until: dict[int, int] = {}
+        """By partition the offset of the last dead letter that was open when we took it up; what is read before is a replay."""
         self._known: set[int] = set()
         self._joined_again_at = -JOIN_AGAIN_S
         self._still: dict[int, tuple[int, float]] = {}
@@ -293,7 +295,7 @@ class Places:
         if rows is None or seen is None:
             self._halt_all(partitions, stops.gone(self.topic.name))
             return
-        await self._recall_fuses({partition: rows[partition] for partition in partitions})
+        await self._recall_letters({partition: rows[partition] for partition in partitions})
         fresh = []
         for partition in partitions:
             row, extent = rows[partition], seen.extents.get(partition)
@@ -340,12 +342,13 @@ class Places:
             rows = await offsets.read(self._pool, self.group, self.topic.name)
         return rows
 
-    async def _recall_fuses(self, rows: Mapping[int, Place]) -> None:
-        """Give fuses what they saw before the offsets of these rows, from the dead letters: a row may have been set back."""
+    async def _recall_letters(self, rows: Mapping[int, Place]) -> None:
+        """What the dead letters tell of what is before and behind these rows, which may have been set back: for fuses, and for replays."""
         spans = {partition: (max(0, row.bad_until, row.next_offset - WINDOW), row.next_offset) for partition, row in rows.items()}
         found = await dead_letters.recent(self._pool, self.group, self.topic.name, spans)
         for partition, (first, after) in spans.items():
             self._fuses[partition] = Fuse.recall(first, after, found[partition])
+        self._open_until |= dict.fromkeys(rows, -1) | await dead_letters.last_open(self._pool, self.group, self.topic.name, list(rows))
 
     async def _stand_still(self, partition: int, stop: Stop, seen: Sight) -> None:
         """Halt, and note what would not show again after a restart."""

@@ -49,6 +49,9 @@ START_PAUSE_S = 1.0
 TOPICS_EVERY_S = 30.0
 """How often the settings of the topics are looked at while work is done, seconds."""
 
+TOPICS_ANSWER_S = 5.0
+"""Longest wait for a broker that is asked for them, seconds: behind it a worker holds its name, and must do so in time (`instance.SILENT_S`)."""
+
 T = TypeVar("T")
 
 
@@ -300,6 +303,7 @@ def _admission(service: Service, settings: ServiceSettings, pool: Pool, read: Se
             "topic_settings",
             lambda: insist_on_topics(settings.kafka_bootstrap_servers, topics, production=settings.profile == "production"),
             TOPICS_EVERY_S,
+            TOPICS_ANSWER_S,
         ),
     ]
     if name is not None:

@@ -23,6 +23,11 @@ BY_HAND = {
     "shared.chassis.decide._MOVE": "the command accept-loss",
     "shared.chassis.decide._SET_ASIDE_UNTIL": "the command accept-bad",
     "shared.chassis.offsets._CUT_BACK": "a service that stands still because a log was cut back; it looks, and says this, again and again",
+    "shared.chassis.dead_letters._SETTLE_APPLIED": "a replay after a release has learned what it could not read before",
+    "shared.chassis.letters.store._SETTLE": "a clerk who redrives or drops; what of it was not committed is done again",
+    "shared.chassis.letters.store._REFUSED": "a clerk who redrives",
+    "shared.chassis.letters.store._MEND": "a clerk who mends",
+    "shared.chassis.letters.store._NOTE": "a clerk, whatever is done",
     "shared.chassis.lease._RELEASE": "a process that stops in order; one that does not is what the lease ends for",
 }
 """Statements that no piece of work says, and who does; a command that dies is given again."""
@@ -31,7 +36,7 @@ BY_HAND = {
 def changing_statements() -> dict[str, str]:
     """Every constant of the services and the machinery that is a changing statement, on one line, by its name."""
     found: dict[str, str] = {}
-    for path in [*(REPOSITORY / "services").rglob("store.py"), *(REPOSITORY / "shared" / "chassis").glob("*.py")]:
+    for path in [*(REPOSITORY / "services").rglob("store.py"), *(REPOSITORY / "shared" / "chassis").rglob("*.py")]:
         name = ".".join(path.relative_to(REPOSITORY).with_suffix("").parts)
         for constant, value in vars(importlib.import_module(name)).items():
             statement = " ".join(_COMMENT.sub("", value).split()) if isinstance(value, str) and constant.isupper() else ""

@@ -72,6 +72,24 @@ MIXED = [
 ]
 
 
+async def test_a_letter_whose_record_is_applied_on_a_replay_is_settled_and_others_stay_open(counter: Counter) -> None:
+    # A release that does not know the type yet sets everything aside.
+    bakery, servers = counter.bakery, counter.infra.bootstrap_servers
+    await bake(servers, bakery.loaves, [MIXED[0], MIXED[4], MIXED[5]])
+    async with running(servers, counter.pool, Subscription(bakery.loaves, {}), bakery.group):
+        await eventually(lambda: _consumed(counter.pool, 3))
+    first, _, _ = sorted(entry.letter_id for entry in await counter.desk.page(Filter()))
+    await counter.desk.edit(first, Mending(fields={"grams": 12}), "clerk", "looked wrong")
+    await counter.pool.execute("UPDATE consumed_offset SET next_offset = 0")
+    async with running(servers, counter.pool, bakery.subscription(), bakery.group):
+        await eventually(lambda: _consumed(counter.pool, 3))
+    assert sorted(await counter.baked()) == ["loaf-0", "loaf-5"]
+    assert sorted(state for _, state, _ in await states(counter.pool)) == ["open", "redriven", "redriven"]
+    # What was applied is what came, so nothing else may be said to have been.
+    letter, done = await counter.desk.show(first)
+    assert (letter.record.value, [one.by for one in done]) == (MIXED[0][1], ["clerk", "replay"])
+
+
 async def test_what_a_consumer_set_aside_is_listed_mended_and_applied_and_its_neighbours_are_not_touched(counter: Counter) -> None:
     desk = counter.desk
     await _consume(counter, MIXED, 4)
