@@ -17,7 +17,7 @@ from shared.chassis.database import Pool
 
 log = logging.getLogger(__name__)
 
-STOP_S = 9.0
+STOP_S = 8.0
 """A stopping process gives up what still runs after this, seconds; an orchestrator kills at 10."""
 
 

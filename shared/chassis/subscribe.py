@@ -67,7 +67,7 @@ def create_broker(bootstrap_servers: Sequence[str], *, name: str = "hocvu", take
         request_timeout_ms=int((takeover_s + ANSWER_S) * 1000),
         logger=None,
         apply_types=False,
-        graceful_timeout=8.0,
+        graceful_timeout=7.0,
         allow_auto_create_topics=False,
         middlewares=[KafkaPrometheusMiddleware(registry=REGISTRY, metrics_prefix="faststream")] if with_metrics else [],
     )

@@ -42,7 +42,7 @@ STOP_S = 10.0
 """A process that was told to stop has ended after this, seconds: an orchestrator kills it then."""
 
 SLACK = 3.0
-"""A measurement fails a run when it is this many times what was promised; the report shows what it was."""
+"""Freshness fails a run when it is this many times what was promised, because a busy machine is no fault; the report shows what it was."""
 
 _PERIODS = [f"{year}{part}" for year, part in (("2025", "Q2"), ("2025", "Q3"), ("2025", "Q4"), ("2026", "Q1"), ("2026", "Q2"))]
 _PERIODS += [f"2025M{month:02d}" for month in range(4, 13)] + [f"2026M{month:02d}" for month in range(1, 9)]
@@ -137,10 +137,10 @@ class Run:
         """Remember a measurement for the report.
 
         Raises:
-            AssertionError: it is so much more than was promised that a busy machine is no excuse.
+            AssertionError: it is more than may be.
         """
         self.notes[name] = max(seconds, self.notes.get(name, 0.0))
-        assert seconds <= SLACK * at_most, f"{name} is {seconds:.1f}, promised are {at_most:.0f}"
+        assert seconds <= at_most, f"{name} is {seconds:.1f}, and may be {at_most:.0f}"
 
     async def stopped(self, replica: Replica) -> None:
         """Tell a process to stop, and wait until it has ended by itself."""

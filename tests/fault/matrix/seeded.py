@@ -18,8 +18,8 @@
 | | `versions-counted`, `message-without-key`, `mail-noted-first` | `seeded_restoring` |
 | | `retention-skipped` | `stopping` |
 
-Each has a twin: the same run with nothing removed must be clean (`test_the_guard_is_what_helps`), or it would prove nothing. In
-this module are those whose only harm is what every run does: copies, two ways in, no order.
+Each has a twin: the same run with nothing removed must be clean (`test_the_guard_is_what_helps`), or it would prove nothing; that
+of `retention-skipped` is the fault BR8. In this module are those whose only harm is what every run does: copies, two ways in, no order.
 """
 
 from collections.abc import Sequence
