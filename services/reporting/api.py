@@ -17,7 +17,7 @@ from services.reporting.periods.domain import MOVEMENT_BEGAN, FigureRow, Period,
 from services.reporting.periods.handlers import DEFINITION, BeforeMovement, NotOver, UnknownNode
 from services.reporting.periods.places import Places
 from shared.chassis.auth import Principal, requires
-from shared.chassis.database import connection
+from shared.chassis.database import connection, transaction
 from shared.chassis.problem import Problem
 from shared.chassis.service import Runtime
 from shared.contracts.platform import CourseCode
@@ -85,8 +85,8 @@ def create_router(runtime: Runtime) -> APIRouter:
         wanted: ReportRequest, _: Annotated[Principal, Depends(requires("reports:freeze"))], response: Response
     ) -> dict[str, object]:
         over = _period(wanted.period)
-        async with connection(runtime.pool) as link, link.transaction(isolation="repeatable_read"):
-            outcome = await handlers.freeze(link, wanted.scope, over, runtime.clock())
+        async with transaction(runtime.pool, "repeatable_read") as tx:
+            outcome = await handlers.freeze(tx, wanted.scope, over, runtime.clock())
         match outcome:
             case UnknownNode():
                 raise Problem(404, "Not found", "The territory has no such node, or the register has not arrived yet.")

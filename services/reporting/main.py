@@ -32,6 +32,7 @@ from services.reporting.rebuild.store import show_last as show_rebuild
 from services.reporting.settings import ReportingSettings
 from shared.chassis.clock import now
 from shared.chassis.consume import Subscription
+from shared.chassis.database import transaction
 from shared.chassis.errors import MustNotWork, Transient
 from shared.chassis.looking import look_always
 from shared.chassis.process import spare_the_collector
@@ -82,7 +83,7 @@ def freeze(
         raise _refused(str(error)) from error
 
     async def carry_out() -> Frozen | NotFrozen:
-        async with open_runtime(settings) as runtime, runtime.pool.acquire() as tx, tx.transaction(isolation="repeatable_read"):
+        async with open_runtime(settings) as runtime, transaction(runtime.pool, "repeatable_read") as tx:
             return await periods.freeze(tx, scope, over, now())
 
     outcome = asyncio.run(carry_out())

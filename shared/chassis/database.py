@@ -8,7 +8,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import asyncpg
 
@@ -40,6 +40,8 @@ ACQUIRE_TIMEOUT_S = 10
 
 TAKEOVER_S = 10.0
 """Default of the setting `takeover_s`, seconds."""
+
+Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializable"]
 
 LOCKS_KEPT = 1.5
 """A process that is frozen inside a transaction holds its locks this many times `takeover_s`; who takes its partitions over waits that long."""
@@ -192,14 +194,21 @@ async def connection(pool: Pool, within: float = ACQUIRE_TIMEOUT_S) -> AsyncIter
 
 
 @asynccontextmanager
-async def transaction(pool: Pool) -> AsyncIterator[Tx]:
+async def transaction(pool: Pool, isolation: Isolation | None = None) -> AsyncIterator[Tx]:
     """A connection in a transaction that commits when the block ends and rolls back when it raises.
+
+    Args:
+        pool: where from.
+        isolation: another level than read committed.
 
     Raises:
         Transient: no connection is to be had.
+        UnsafeSettings: what is committed now could be lost; nothing was.
     """
-    async with connection(pool) as found, found.transaction():
+    async with connection(pool) as found, found.transaction(isolation=isolation):
         yield found
+        # Last: whoever is answered after the commit believes it, and a look every few seconds comes too late for them.
+        await _insist(found)
 
 
 async def look_at_settings(pool: Pool) -> None:

@@ -19,7 +19,7 @@ from services.reporting.publication import store
 from services.reporting.publication.read_back import Seen
 from services.reporting.publication.store import Marked
 from shared.chassis.clock import Clock, next_version
-from shared.chassis.database import TAKEOVER_S, Pool, Tx, connection
+from shared.chassis.database import TAKEOVER_S, Pool, Tx, connection, transaction
 from shared.chassis.errors import is_transient
 from shared.chassis.lease import Lease
 from shared.chassis.outbox import Announcement, announce, waits
@@ -76,7 +76,7 @@ class Publisher:
         current = quarter_of((now + VIET_NAM_OFFSET).date())
         # One snapshot for marks and figures. A publisher that was frozen and lost its lease fails here, because the rows
         # it would write have been written since its snapshot: an old value never follows a new one.
-        async with connection(self._pool) as tx, tx.transaction(isolation="repeatable_read"):
+        async with transaction(self._pool, "repeatable_read") as tx:
             await hold(tx)
             if current != self._open:
                 await store.open_quarter(tx, current)

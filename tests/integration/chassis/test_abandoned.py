@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from shared.chassis.abandoned import end_abandoned
-from shared.chassis.database import LOCKS_KEPT, Pool
+from shared.chassis.database import LOCKS_KEPT, Pool, statement_limit
 from tests.support.waiting import eventually
 
 TAKEOVER_S = 1.0
@@ -25,8 +25,12 @@ async def _tables(pool: Pool) -> None:
     await pool.execute("CREATE TABLE shelf (loaf int PRIMARY KEY, sold bool NOT NULL); INSERT INTO shelf VALUES (1, false)")
 
 
+MANY = "executemany"
+COPY = "copy"
+
+
 @contextmanager
-def _frozen(dsn: str) -> Iterator[None]:
+def _frozen(dsn: str, way: str) -> Iterator[None]:
     """A client that locks the loaf, sends some of many rows, and then does nothing at all until the block ends."""
     wake, ended = threading.Event(), threading.Event()
 
@@ -40,7 +44,10 @@ def _frozen(dsn: str) -> Iterator[None]:
         try:
             async with connection.transaction():
                 await connection.execute("UPDATE shelf SET sold = true WHERE loaf = 1")
-                await connection.executemany("INSERT INTO shelf VALUES ($1, $2)", rows())
+                if way == COPY:
+                    await connection.copy_records_to_table("shelf", records=rows())
+                else:
+                    await connection.executemany("INSERT INTO shelf VALUES ($1, $2)", rows())
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             ended.set()
 
@@ -54,13 +61,14 @@ def _frozen(dsn: str) -> Iterator[None]:
     assert ended.is_set()
 
 
-async def test_its_locks_are_given_back_by_whoever_looks_and_by_nobody_else(dsn: str, pool: Pool) -> None:
+@pytest.mark.parametrize(("way", "kept_s"), [(MANY, LOCKS_KEPT * TAKEOVER_S), (COPY, statement_limit(TAKEOVER_S))])
+async def test_its_locks_are_given_back_by_whoever_looks_and_by_nobody_else(dsn: str, pool: Pool, way: str, kept_s: float) -> None:
     """The control is the time before somebody looks: the server itself does nothing, however long it is."""
-    with _frozen(dsn):
+    with _frozen(dsn, way):
 
         async def waits_too_long() -> bool:
             waited = await pool.fetchval(_WAITS)
-            return waited is not None and waited > 2 * LOCKS_KEPT * TAKEOVER_S
+            return waited is not None and waited > 1.2 * kept_s
 
         await eventually(waits_too_long)
         async with pool.acquire() as connection:

@@ -9,7 +9,8 @@ import pytest
 
 from deploy.local import postgres
 from shared.chassis import consume
-from shared.chassis.database import Pool, Tx, create_pool
+from shared.chassis.database import Pool, Tx, create_pool, transaction
+from shared.chassis.errors import UnsafeSettings
 from shared.chassis.migrations import migrate
 from tests.support.bakery import SCHEMA, bake, headers, loaf, open_bakery
 from tests.support.infrastructure import Infrastructure
@@ -69,3 +70,19 @@ async def _settled(pool: Pool, records: int) -> bool:
 
 async def _said(caplog: pytest.LogCaptureFixture, sentence: str) -> bool:
     return any(record.message == sentence for record in caplog.records)
+
+
+@pytest.mark.parametrize("setting", ["off", "local"])
+async def test_nothing_is_committed_when_it_could_be_lost(pool: Pool, setting: str) -> None:
+    """The server's setting changes while a transaction is under way; here the transaction changes its own."""
+    await pool.execute("CREATE TABLE promise (number int)")
+    with pytest.raises(UnsafeSettings, match="synchronous_commit"):
+        await _promise(pool, 1, setting)
+    await _promise(pool, 2, "on")
+    assert [row[0] for row in await pool.fetch("SELECT number FROM promise")] == [2]
+
+
+async def _promise(pool: Pool, number: int, setting: str) -> None:
+    async with transaction(pool) as tx:
+        await tx.execute("INSERT INTO promise VALUES ($1)", number)
+        await tx.execute(f"SET LOCAL synchronous_commit TO {setting}")

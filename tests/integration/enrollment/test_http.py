@@ -10,13 +10,15 @@ from urllib.parse import quote
 import httpx
 import pytest
 
+from services.enrollment import api
 from services.enrollment.api import create_router
 from services.enrollment.settings import EnrollmentSettings
 from shared.chassis import outbox
-from shared.chassis.database import Pool
+from shared.chassis.database import Pool, Tx
 from shared.chassis.decode import decode
 from shared.chassis.health import Health
 from shared.chassis.http import create_api
+from shared.chassis.outbox import Announcement, announce
 from shared.chassis.service import Runtime
 from shared.chassis.settings import ApiKey
 from shared.contracts import platform
@@ -241,3 +243,14 @@ async def test_a_course_that_did_not_change_is_not_announced_again(client: httpx
     assert (await client.put("/v1/registers/courses/BBB", json=entry)).json()["changed"] is False
     assert [course["code"] for course in (await client.get("/v1/registers/courses")).json()["courses"]] == ["AAA", "BBB"]
     assert (await client.get("/v1/registers/territory?province=99")).status_code == 404
+
+
+async def test_no_fact_is_accepted_that_a_crash_could_lose(client: httpx.AsyncClient, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def announce_unsafely(tx: Tx, announcements: Sequence[Announcement]) -> None:
+        await tx.execute("SET LOCAL synchronous_commit TO off")  # as when the server is told so at this moment
+        await announce(tx, announcements)
+
+    monkeypatch.setattr(api, "announce", announce_unsafely)
+    answer = await client.post("/v1/events", content=json.dumps(_event()), headers=STRUCTURED)
+    assert (answer.status_code, answer.headers["content-type"]) == (503, "application/problem+json")
+    assert await _stored(pool) == []
