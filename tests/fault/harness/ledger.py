@@ -70,10 +70,6 @@ class Ledger:
     facts: list[Fact]
     offers: list[Offer] = field(default_factory=list)
 
-    def open(self) -> list[Offer]:
-        """Offers that nobody has confirmed yet."""
-        return [offer for offer in self.offers if not offer.acknowledged]
-
 
 def good_offer(number: int, source: str, fact: Fact, way: Way) -> Offer:
     """A fact as it is sent."""
