@@ -8,7 +8,7 @@ moved (two owners at once counted 263 of 4,000 records twice without them, none 
 from collections.abc import Mapping, Sequence
 from uuid import UUID
 
-from shared.chassis.database import Pool, Tx, connection, insist_on_durability, transaction
+from shared.chassis.database import Pool, Tx, connection, transaction
 from shared.chassis.errors import Fenced
 from shared.chassis.stops import Place
 
@@ -87,16 +87,14 @@ FROM (
 ) AS move
 WHERE consumed.consumer_group = $1 AND consumed.topic = $2
   AND consumed.partition = move.partition AND consumed.next_offset = move.before
-RETURNING current_setting('fsync') AS fsync, current_setting('full_page_writes') AS full_page_writes,
-          current_setting('synchronous_commit') AS synchronous_commit
+RETURNING consumed.partition
 """
 
 
 async def advance(tx: Tx, group: str, topic: str, moves: Mapping[int, tuple[int, int]]) -> None:
     """Move partitions from the offset we stood at to the one after the last record.
 
-    Locks the rows until the transaction ends, so call it first: whoever comes second waits here and then fails here. The
-    same statement looks at the settings under which this transaction will commit, which costs nothing.
+    Locks the rows until the transaction ends, so call it first: whoever comes second waits here and then fails here.
 
     Args:
         tx: the transaction of the effect.
@@ -106,7 +104,6 @@ async def advance(tx: Tx, group: str, topic: str, moves: Mapping[int, tuple[int,
 
     Raises:
         Fenced: a row does not stand where we stood.
-        UnsafeSettings: what is committed now could be lost in a crash.
     """
     partitions = sorted(moves)
     before = [moves[partition][0] for partition in partitions]
@@ -114,4 +111,3 @@ async def advance(tx: Tx, group: str, topic: str, moves: Mapping[int, tuple[int,
     rows = await tx.fetch(_ADVANCE, group, topic, partitions, before, after)
     if len(rows) != len(partitions):
         raise Fenced(f"offset rows of {topic} were moved by another process")
-    insist_on_durability(rows[0])

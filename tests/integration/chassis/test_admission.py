@@ -10,9 +10,9 @@ import asyncpg
 import httpx
 import pytest
 
-from shared.chassis import database, offsets
+from shared.chassis import database
 from shared.chassis.admission import RUNBOOK, Admission, Look
-from shared.chassis.database import Pool, look_at_settings, open_pool, transaction
+from shared.chassis.database import Pool, look_at_settings, open_pool
 from shared.chassis.errors import UnsafeSettings
 from shared.chassis.topics import ensure_topics, insist_on_topics, touched
 from shared.contracts.topics import OUTCOME_FACTS
@@ -92,15 +92,6 @@ async def test_an_api_refuses_it_too_and_answers_not_now(env: dict[str, str], se
         async with httpx.AsyncClient(headers={"Authorization": "Bearer bread"}) as http:
             answer = await http.get(f"{process.url}/v1/completions/00000000-0000-0000-0000-000000000001")
         assert answer.status_code == 503
-
-
-async def test_nothing_is_committed_under_settings_that_have_become_unsafe(pool: Pool) -> None:
-    """The statement that moves the offsets looks at them, so no batch is lost between two looks of the pool."""
-    await offsets.begin_partitions(pool, "g", "t", None, [0])
-    async with transaction(pool) as tx:
-        await tx.execute("SET LOCAL synchronous_commit TO off")
-        with pytest.raises(UnsafeSettings, match="synchronous_commit=off"):
-            await offsets.advance(tx, "g", "t", {0: (0, 10)})
 
 
 async def test_a_pool_gives_up_connections_whose_settings_have_become_unsafe(dsn: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from unittest import mock
 
 import asyncpg
 
-from shared.chassis import database, offsets
+from shared.chassis import database
 
 
 def keeping_locks() -> None:
@@ -22,5 +22,4 @@ def without_synchronous_commit() -> None:
         return create(*args, server_settings={**server_settings, "synchronous_commit": "off"}, **kwargs)
 
     mock.patch.object(asyncpg, "create_pool", unsafe).start()
-    for module in (database, offsets):
-        mock.patch.object(module, "insist_on_durability").start()
+    mock.patch.object(database, "insist_on_durability").start()
