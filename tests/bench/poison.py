@@ -16,13 +16,13 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from deploy.demo.facts import Told
-from deploy.local import kafka, stack
+from deploy.local import kafka
 from deploy.local.layout import REPOSITORY, Layout
 from shared.chassis.topics import ensure_topics
 from shared.contracts.topics import PLATFORM_EVENTS, RECORD_BYTES, Topic
+from tests.bench import alone
 from tests.bench.consuming import ROUNDS, drive
 from tests.bench.load import communes, life_stories
-from tests.support.infrastructure import SHIFT
 
 RECORDS = 100_000
 """Records of each of the two topics, unless told otherwise."""
@@ -54,17 +54,10 @@ FILE = REPOSITORY / ".stack" / "poison.json"
 
 async def bench(records: int) -> int:
     """Measure it on a stack of its own; 0."""
-    layout = Layout(REPOSITORY / ".stack" / "bench", SHIFT + 4000)
-    await asyncio.to_thread(stack.reset, layout)
-    await asyncio.to_thread(lambda: stack.up(layout, infrastructure_only=True))
-    try:
-        found = await cost_of_poison(layout, records)
-    finally:
-        await asyncio.to_thread(stack.down, layout)
-    told = json.dumps(found, indent=2)
+    async with alone.servers() as layout:
+        told = json.dumps(await cost_of_poison(layout, records), indent=2)
     FILE.write_text(told)
     print(f"{told}\nthe same in {FILE.relative_to(REPOSITORY)}")
-    await asyncio.to_thread(stack.reset, layout)
     return 0
 
 

@@ -17,11 +17,11 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from deploy.local import stack
-from deploy.local.layout import REPOSITORY, Layout
+from deploy.local.layout import REPOSITORY
 from shared.chassis.migrations import migrate
+from tests.bench import alone
 from tests.support.entities import Traffic, create_producer, entities, registers, send
-from tests.support.infrastructure import SHIFT, Infrastructure
+from tests.support.infrastructure import Infrastructure
 from tests.support.reporting_reader import Reader
 from tests.support.reporting_town import Town
 
@@ -44,13 +44,8 @@ console = Console()
 
 async def bench(events: int) -> int:
     """Run it; 0 when nothing differs and nobody saw anything wrong."""
-    layout = Layout(REPOSITORY / ".stack" / "bench", SHIFT + 4000)
-    await asyncio.to_thread(stack.reset, layout)
-    await asyncio.to_thread(lambda: stack.up(layout, infrastructure_only=True))
-    try:
+    async with alone.servers() as layout:
         result = await _measure(Infrastructure(layout), layout.root, events)
-    finally:
-        await asyncio.to_thread(stack.down, layout)
     FILE.write_text(json.dumps(result, indent=2))
     table = Table(title="a rebuild beside live traffic")
     table.add_column("measure")
@@ -63,7 +58,6 @@ async def bench(events: int) -> int:
             table.add_row(name, json.dumps(value) if isinstance(value, dict | list) else str(value))
     console.print(table)
     console.print(f"the same in {FILE.relative_to(REPOSITORY)}")
-    await asyncio.to_thread(stack.reset, layout)
     well = result["equal"] and not result["cells_differing"] and not result["reads_wrong"] and result["signed_reports_kept"]
     return 0 if well else 1
 

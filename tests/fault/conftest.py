@@ -12,6 +12,7 @@ import pytest_asyncio
 from deploy.local import kafka, postgres, processes
 from deploy.local.layout import REPOSITORY, Layout
 from shared.chassis.migrations import migrate
+from tests.fault.harness import points
 from tests.fault.harness.faults import CONTROLS, FAULTS
 from tests.fault.harness.report import FILE, Report
 from tests.fault.harness.run import Lab
@@ -19,9 +20,6 @@ from tests.support.bakery import SCHEMA
 from tests.support.infrastructure import SHIFT, Infrastructure
 
 REPORT = pytest.StashKey[Report]()
-
-CRASH_POINTS = "P2"
-"""The fault that is not declared in `matrix/` but has a module of tests to itself."""
 
 MANY_SEEDS = 1000
 """Seeds of a run that is limited by time alone."""
@@ -58,9 +56,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """A name that nobody bears is refused: nothing would run, and that would look green."""
     only = session.config.getoption("--fault-only")
-    unknown = set() if only is None else set(only.split(",")) - {*FAULTS, *CONTROLS, CRASH_POINTS}
+    unknown = set() if only is None else set(only.split(",")) - {*FAULTS, *CONTROLS, points.FAULT}
     if unknown:
-        known = ", ".join([*sorted({*FAULTS, CRASH_POINTS}), *sorted(CONTROLS)])
+        known = ", ".join([*sorted({*FAULTS, points.FAULT}), *sorted(CONTROLS)])
         raise pytest.UsageError(f"no fault or control is called {', '.join(sorted(unknown))}; there are {known}")
 
 

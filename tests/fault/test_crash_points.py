@@ -12,14 +12,14 @@ import pytest_asyncio
 
 from tests.fault.harness.crash import Leg, legs
 from tests.fault.harness.crash_lab import CrashLab
-from tests.fault.harness.points import Point, Recovery, Run, every_run, expected_pieces, pieces, sample
+from tests.fault.harness.points import FAULT, Point, Recovery, Run, every_run, expected_pieces, pieces, sample
 from tests.fault.harness.report import Report, commit
 from tests.fault.harness.run import Outcome
 from tests.fault.harness.written import BY_HAND, changing_statements, missed
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
-NAME, WHAT = "P2", "killed or frozen at every crash point × restart, takeover, zombie"
+NAME, WHAT = FAULT, "killed or frozen at every crash point × restart, takeover, zombie"
 
 CONTROL, BROKEN = "offset-rows", "the offset row fences nobody, killed between commit and anything after"
 

@@ -16,7 +16,7 @@ from deploy.local.layout import SERVICES
 from tests.fault.harness.crash_lab import CrashLab
 from tests.fault.harness.crash_system import Order
 from tests.fault.harness.findings import Finding
-from tests.fault.harness.points import Point, Recovery, Run
+from tests.fault.harness.points import STARTING, Point, Recovery, Run
 from tests.fault.harness.settled import SETTLED_S, until_settled
 from tests.fault.harness.topic_reader import TopicReader
 from tests.support.waiting import eventually
@@ -26,9 +26,6 @@ OBEYED_S = 60.0
 
 MOMENT_S = 2.0
 """How long a process has to come to a point before the act is done again, seconds."""
-
-STARTING = ("start", "quarter", "nameless", "newcomer")
-"""Acts of which the start of workers is a part; they are done to one service."""
 
 LEG_S = 60.0
 """After so many seconds of runs the checker looks."""

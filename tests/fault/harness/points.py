@@ -7,10 +7,16 @@ from enum import StrEnum
 
 from shared.contracts.topics import EVENT_TOPICS
 
+FAULT = "P2"
+"""Number of the fault of which these are the runs."""
+
 ASSIGNMENT = "assignment of "
 """How pieces of work are called in which a process comes to partitions."""
 
-ASSIGNING = ("start", "quarter", "set-back", "nameless", "newcomer", "fresh")
+STARTING = ("start", "quarter", "nameless", "newcomer")
+"""Acts of which the start of workers is a part; they are done to one service."""
+
+ASSIGNING = (*STARTING, "set-back", "fresh")
 """Acts that lead to assignments for certain. While another is done, a process may come to its partitions by chance."""
 
 

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import REGISTRY
 
 from shared.chassis.consume import Subscription
-from shared.chassis.database import Pool, Tx
+from shared.chassis.database import Pool, Tx, opened_at
 from shared.chassis.decode import Received, Refused
 from shared.chassis.errors import Transient
 from shared.chassis.letters import desk as desks
@@ -88,6 +88,21 @@ async def test_a_letter_whose_record_is_applied_on_a_replay_is_settled_and_other
     # What was applied is what came, so nothing else may be said to have been.
     letter, done = await counter.desk.show(first)
     assert (letter.record.value, [one.by for one in done]) == (MIXED[0][1], ["clerk", "replay"])
+
+
+async def test_a_redriven_event_tells_since_when_its_database_is_the_same(counter: Counter) -> None:
+    """Whoever folds it says again what a lost database may have said since (decision 0011)."""
+    told: list[bool] = []
+
+    async def note(events: Sequence[Received[Loaf]], tx: Tx) -> Sequence[Refused]:
+        told.extend(event.taken_over_at == opened_at(tx) for event in events)
+        return ()
+
+    bakery = counter.bakery
+    desk = Desk(counter.pool, bakery.group, [Subscription(bakery.loaves, dict.fromkeys(bakery.subscription().handlers, note))], ReasonBook())
+    await set_aside(counter.pool, bakery.loaves, bakery.group, [(headers(0), loaf(0))], "not_json")
+    await desk.redrive(Filter(), "lan")
+    assert told == [True]
 
 
 async def test_what_a_consumer_set_aside_is_listed_mended_and_applied_and_its_neighbours_are_not_touched(counter: Counter) -> None:

@@ -8,6 +8,7 @@ from shared.chassis.consume import Subscription
 from shared.chassis.letters.desk import Desk
 from shared.chassis.letters.reasons import ReasonBook
 from shared.chassis.letters.store import Filter
+from shared.chassis.topics import ensure_topics
 from shared.contracts.enrollment import ENROLLMENT_STARTED
 from shared.contracts.envelope import EventType
 from tests.integration.reporting.world import GROUP, World, story, subscriptions
@@ -23,6 +24,7 @@ _APPLIED = "SELECT coalesce(sum(next_offset), 0)::bigint FROM consumed_offset WH
 async def _consume(world: World, unknown: EventType[object] | None = None) -> None:
     """Let consumers apply everything, of a release that does not know one type."""
     servers = world.infra.bootstrap_servers
+    await ensure_topics(servers, [wanted.topic.dead_letters(GROUP) for wanted in subscriptions(world)], 1)
     for wanted in subscriptions(world):
         there = len(await read(servers, wanted.topic.name, wanted.topic.partitions))
         known = {one: handler for one, handler in wanted.handlers.items() if one is not unknown}
